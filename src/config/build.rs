@@ -1,0 +1,1 @@
+//! As written to as meant: all validation.

@@ -1,0 +1,1 @@
+//! Which variable came from where.

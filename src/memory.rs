@@ -1,0 +1,1 @@
+//! The counting allocator: what a run holds.

@@ -1,0 +1,1 @@
+//! Built-ins of Rhai that must give way.

@@ -1,0 +1,1 @@
+//! Rhai's errors as frames.

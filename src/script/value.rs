@@ -1,0 +1,1 @@
+//! Rhai values and JSON, bounded.

@@ -1,0 +1,121 @@
+//! What the runtime asks of a database, and what it may rely on. Three keep these promises: SQLite, the in-memory model,
+//! and later PostgreSQL; `conformance.rs` holds all of them to the same words.
+//!
+//! The promises:
+//! 1. An answer `Ok` to a write means that it is on disk (`synchronous=FULL`); `Err` means that nothing of it is visible.
+//! 2. Two deliveries of one (webhook, delivery id) make one event, however they race; the second is answered after the first is on disk.
+//! 3. The effects of an attempt and its end are one transaction. A job that has ended never ends again (`Stale`).
+//! 4. A run whose reads have changed commits nothing (`Conflict`).
+//! 5. After a crash at any instant, everything answered `Ok` is there and nothing else is half there.
+//!
+//! It never runs code and never looks into a payload.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::clock::Millis;
+use crate::id::EventId;
+
+pub(crate) mod filter;
+pub(crate) mod model;
+pub(crate) mod memory;
+pub(crate) mod sqlite;
+#[cfg(test)]
+mod conformance;
+
+pub(crate) use self::model::*;
+
+/// An answer that may take a commit to come. The question is asked when the function is called, not when this is polled.
+pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
+/// The same for reads that stay on the worker that asked.
+pub(crate) type LocalAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + 'a>>;
+
+/// Why the store could not do what it was asked. None of them says that anything was written.
+#[derive(Clone, Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// `max_pending` events wait already.
+    #[error("the inbox is full: {max_pending} events are pending (`storage.max_pending`)")]
+    Full { max_pending: u64 },
+    /// Disk full, file locked by another process, I/O error, file gone: it may pass. The text is the database's own.
+    #[error("the database cannot write: {0}")]
+    Unavailable(std::sync::Arc<str>),
+    /// The store is stopping.
+    #[error("the database is closed")]
+    Closed,
+}
+
+/// The writes, and the reads of inbox and admin. Shared by all workers.
+pub(crate) trait Store: Send + Sync {
+    /// Promise 2. `Full` at `max_pending`, for new events only.
+    fn accept(&self, event: NewEvent) -> Answer<Accepted>;
+
+    /// Ends an attempt: promise 3.
+    fn finish(&self, finish: Finish) -> Answer<Committed>;
+
+    /// Commits what a route's run wants.
+    fn commit(&self, effects: Effects) -> Answer<Committed>;
+
+    /// Writes down, after an unclean stop and before the attempt starts, that it uses one: state running, `attempt` used.
+    /// So an event that kills the process ends as a dead letter. `plan` as in `Finish`.
+    fn claim(
+        &self,
+        job: JobKey,
+        plan: Option<std::sync::Arc<[PlannedJob]>>,
+        attempt: u32,
+    ) -> Answer<Committed>;
+
+    /// Events without jobs with `after` < seq <= `up_to`, in the order of acceptance.
+    fn undispatched(&self, after: Seq, up_to: Seq, limit: usize) -> Answer<Vec<Undispatched>>;
+
+    /// Jobs that wait (pending, retrying, parked, or running since before an unclean stop) and are due at `now`, the longest due first.
+    fn due(&self, now: Millis, limit: usize) -> Answer<Vec<DueJob>>;
+
+    /// When the next waiting job is due after `now`.
+    fn next_due(&self, now: Millis) -> Answer<Option<Millis>>;
+
+    /// An event with what running it needs; `None` when it or its payload is gone.
+    fn load(&self, event: Seq) -> Answer<Option<StoredEvent>>;
+
+    /// Newest first.
+    fn events(&self, query: EventQuery) -> Answer<Vec<EventSummary>>;
+
+    fn event(&self, id: EventId) -> Answer<Option<EventDetail>>;
+
+    fn counts(&self) -> Answer<Counts>;
+
+    /// One small write and its commit: whether accepting would work now. Answers within a second, and notices that the file is gone.
+    fn ping(&self) -> Answer<()>;
+
+    /// Deletes payloads, events and ended jobs older than the times given, tombstones that have run out, at most `limit` rows; how many it was.
+    /// `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`. What is not at its end stays.
+    fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64>;
+
+    /// A handle for document reads; each worker has its own.
+    fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;
+
+    /// Commits what waits, writes down that the stop was clean, and closes. Later calls answer `Closed`.
+    fn close(&self) -> Answer<()>;
+
+    /// What opening found.
+    fn opened(&self) -> Opened;
+}
+
+/// What opening found: where recovery begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Opened {
+    /// The process before this one did not close the store.
+    pub(crate) unclean: bool,
+    /// Every event up to here has its jobs.
+    pub(crate) low_water: Seq,
+    /// The last event that was there.
+    pub(crate) last: Seq,
+}
+
+/// Document reads. Each read sees everything that was committed before it was asked.
+pub(crate) trait Reader {
+    fn get(&self, key: &DocumentKey) -> LocalAnswer<'_, Read>;
+
+    fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;
+
+    fn count(&self, collection: &str, filter: filter::Filter) -> LocalAnswer<'_, u64>;
+}

@@ -1,0 +1,1 @@
+//! Why a signature fails, in words.

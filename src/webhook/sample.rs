@@ -1,0 +1,1 @@
+//! Correctly signed sample events.

@@ -1,0 +1,1 @@
+//! What a signature scheme is.

@@ -1,0 +1,1 @@
+//! HMAC over bytes, constant-time compare.
