@@ -1,1 +1,392 @@
-//! The only unsafe: stacks, resume, suspend.
+//! Stackful coroutines: scripts write straight-line code, and a call that waits suspends it and frees the worker. With `memory.rs` the
+//! only `unsafe` of the program: stacks, and reaching the running coroutine from a native function.
+//!
+//! Promises: a panic inside ends that run only; a stack is as deep as `Stacks` says, its deep part goes back to the system after use; what
+//! is dropped half-way ends on its own stack. Nothing resumes a coroutine from inside another.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use corosensei::stack::{Stack, StackPointer};
+use corosensei::{CoroutineResult, Yielder};
+
+use super::host_call::{HostCall, HostReply};
+
+/// Below this a run ends; natives between two hooks need less than it.
+pub(crate) const RESERVE_BYTES: usize = 1 << 20;
+/// So much of a stack stays resident after a run; a usual handler needs about 24 KiB.
+const WARM_BYTES: usize = 64 << 10;
+/// Read, write and execute are forbidden here, so that an overflow never reaches a neighbour.
+const GUARD_BYTES: usize = 64 << 10;
+/// Free stacks that a worker keeps mapped; a burst's further ones are unmapped.
+const FREE_STACKS_MAX: usize = 1024;
+/// Rhai's recursion within one operation needs this much stack for each byte of `memory_budget` (measured, with a margin of 2).
+const STACK_PER_BUDGET: u64 = if cfg!(debug_assertions) { 16 } else { 4 };
+/// And never less than this: 28 nested calls around a recursive one need 4.9 MiB in release, 25.7 in debug builds.
+const STACK_BYTES_MIN: u64 = if cfg!(debug_assertions) { 64 << 20 } else { 16 << 20 };
+
+/// Why a coroutine gave its thread back before its end.
+#[derive(Debug)]
+pub(crate) enum Suspend {
+    /// Its time slice is over.
+    Slice,
+    /// It asks for something.
+    Call(HostCall),
+    /// It allocates without bound; it must never be resumed.
+    Runaway,
+}
+
+/// What became of one resume.
+#[derive(Debug)]
+pub(crate) enum Step<R> {
+    Slice,
+    Call(HostCall),
+    Runaway,
+    Done(R),
+    /// A native function panicked. The stack is fit for the next run.
+    Panicked,
+}
+
+/// The stacks of one worker, reused.
+pub(crate) struct Stacks {
+    bytes: usize,
+    free: RefCell<Vec<Mapped>>,
+    /// How many may be in use at once.
+    max: usize,
+    used: Cell<usize>,
+}
+
+impl Stacks {
+    /// Stacks as deep as runs of `memory_budget` bytes need; at most `max` at once.
+    pub(crate) fn new(memory_budget: u64, max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            bytes: stack_bytes(memory_budget),
+            free: RefCell::default(),
+            max,
+            used: Cell::new(0),
+        })
+    }
+
+    fn take(&self) -> io::Result<Mapped> {
+        if self.used.get() >= self.max {
+            return Err(io::Error::from(io::ErrorKind::QuotaExceeded));
+        }
+        let stack = match self.free.borrow_mut().pop() {
+            Some(stack) => stack,
+            None => Mapped::new(self.bytes)?,
+        };
+        self.used.set(self.used.get() + 1);
+        Ok(stack)
+    }
+
+    fn give_back(&self, stack: Mapped) {
+        self.used.set(self.used.get() - 1);
+        let mut free = self.free.borrow_mut();
+        if free.len() < FREE_STACKS_MAX {
+            stack.cool();
+            free.push(stack);
+        }
+    }
+}
+
+/// How deep the stack of a run is that may hold `memory_budget` bytes.
+pub(crate) fn stack_bytes(memory_budget: u64) -> usize {
+    let bytes = memory_budget.saturating_mul(STACK_PER_BUDGET).max(STACK_BYTES_MIN);
+    usize::try_from(bytes).unwrap_or(usize::MAX).next_multiple_of(GUARD_BYTES)
+}
+
+/// How many stacks fit into the process's limit on address space; `None` without such a limit.
+#[expect(unsafe_code, reason = "getrlimit has no safe form in libc")]
+pub(crate) fn stacks_that_fit(memory_budget: u64) -> Option<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a valid place for the answer.
+    let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } != 0;
+    (!failed && limit.rlim_cur != libc::RLIM_INFINITY)
+        .then(|| limit.rlim_cur / (stack_bytes(memory_budget) + GUARD_BYTES) as u64)
+}
+
+/// One stack: reserved, committed by use, with a guard below.
+struct Mapped {
+    /// The highest address.
+    base: StackPointer,
+    /// Guard included.
+    mapped_bytes: usize,
+}
+
+#[expect(
+    unsafe_code,
+    reason = "mmap, mprotect, madvise, mincore and munmap on memory that this type alone owns"
+)]
+impl Mapped {
+    fn new(bytes: usize) -> io::Result<Self> {
+        let mapped_bytes = bytes.checked_add(GUARD_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory of ours.
+        let start = unsafe {
+            libc::mmap(std::ptr::null_mut(), mapped_bytes, libc::PROT_NONE, flags, -1, 0)
+        };
+        if start == libc::MAP_FAILED {
+            return Err(io::Error::last_os_error());
+        }
+        let base = (start as usize).checked_add(mapped_bytes).and_then(StackPointer::new);
+        let stack = Self { base: base.ok_or(io::ErrorKind::OutOfMemory)?, mapped_bytes };
+        let usable = (start as usize + GUARD_BYTES) as *mut libc::c_void;
+        // SAFETY: the range lies within the mapping made above.
+        if unsafe { libc::mprotect(usable, bytes, libc::PROT_READ | libc::PROT_WRITE) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // With huge pages each run would have 2 MiB resident and take 5 ms to start.
+        #[cfg(target_os = "linux")]
+        // SAFETY: as above; advice changes no content.
+        unsafe {
+            libc::madvise(usable, bytes, libc::MADV_NOHUGEPAGE);
+        }
+        Ok(stack)
+    }
+
+    fn start(&self) -> usize {
+        self.base.get() - self.mapped_bytes
+    }
+
+    /// Gives the deep part back to the system if a run got that far: it has then touched the page below the warm part.
+    fn cool(&self) {
+        let page = 4096;
+        let warm = self.base.get() - WARM_BYTES;
+        let mut resident = 0_u8;
+        // SAFETY: the page lies within this mapping, and `resident` has room for the one byte that one page takes.
+        let asked = unsafe {
+            libc::mincore((warm - page) as *mut libc::c_void, page, (&raw mut resident).cast())
+        };
+        if asked == 0 && resident & 1 == 0 {
+            return;
+        }
+        let usable = self.start() + GUARD_BYTES;
+        // SAFETY: the range lies within this mapping, and no coroutine is on it.
+        unsafe { libc::madvise(usable as *mut libc::c_void, warm - usable, libc::MADV_DONTNEED) };
+    }
+}
+
+#[expect(unsafe_code, reason = "unmaps what `new` mapped")]
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        // SAFETY: this type alone owns the mapping, and no coroutine is on it any more.
+        unsafe { libc::munmap(self.start() as *mut libc::c_void, self.mapped_bytes) };
+    }
+}
+
+#[expect(unsafe_code, reason = "Stack is an unsafe trait")]
+// SAFETY: `base` is page-aligned and the highest address; the lowest GUARD_BYTES are a guard that no access passes, and the
+// rest, at least STACK_BYTES_MIN, is readable and writable.
+unsafe impl Stack for Mapped {
+    fn base(&self) -> StackPointer {
+        self.base
+    }
+
+    fn limit(&self) -> StackPointer {
+        StackPointer::new(self.start()).unwrap_or(StackPointer::MIN)
+    }
+}
+
+type Inner<R> = corosensei::Coroutine<HostReply, Suspend, R, Mapped>;
+
+/// One run's coroutine. Dropped half-way it is unwound on its own stack.
+pub(crate) struct Coroutine<R> {
+    stacks: Rc<Stacks>,
+    /// `None` once it has run away and was abandoned.
+    inner: Option<Inner<R>>,
+    /// Where natives find the way back, while it is suspended.
+    running: Running,
+}
+
+/// The coroutine that runs on this thread, as its native functions see it.
+#[derive(Clone, Copy)]
+struct Running {
+    /// Null outside a coroutine and while one is being unwound.
+    yielder: *const Yielder<HostReply, Suspend>,
+    /// The lowest address that a run may use; 0 outside.
+    limit: usize,
+}
+
+const NOTHING_RUNS: Running = Running { yielder: std::ptr::null(), limit: 0 };
+
+thread_local! {
+    static RUNNING: Cell<Running> = const { Cell::new(NOTHING_RUNS) };
+}
+
+impl<R: 'static> Coroutine<R> {
+    /// Prepares `body`; it starts with the first `resume`, whose reply is ignored. Fails where no stack can be had.
+    pub(crate) fn new(stacks: &Rc<Stacks>, body: impl FnOnce() -> R + 'static) -> io::Result<Self> {
+        let stack = stacks.take()?;
+        let limit = stack.start() + GUARD_BYTES;
+        let inner = Inner::with_stack(stack, move |yielder, _start| {
+            RUNNING.with(|running| running.set(Running { yielder, ..running.get() }));
+            body()
+        });
+        let running = Running { limit, ..NOTHING_RUNS };
+        Ok(Self { stacks: Rc::clone(stacks), inner: Some(inner), running })
+    }
+
+    /// Goes on until it suspends or ends. After `Done`, `Runaway` and `Panicked` there is nothing to resume.
+    pub(crate) fn resume(&mut self, reply: HostReply) -> Step<R> {
+        let Some(inner) = self.inner.as_mut().filter(|inner| !inner.done()) else {
+            return Step::Panicked;
+        };
+        let outer = RUNNING.with(|running| running.replace(self.running));
+        let result = catch_unwind(AssertUnwindSafe(|| inner.resume(reply)));
+        self.running = RUNNING.with(|running| running.replace(outer));
+        match result {
+            Ok(CoroutineResult::Yield(Suspend::Slice)) => Step::Slice,
+            Ok(CoroutineResult::Yield(Suspend::Call(call))) => Step::Call(call),
+            Ok(CoroutineResult::Yield(Suspend::Runaway)) => {
+                self.abandon();
+                Step::Runaway
+            }
+            Ok(CoroutineResult::Return(result)) => Step::Done(result),
+            Err(_panic) => Step::Panicked,
+        }
+    }
+
+    /// What ran away is never resumed, so what stands on its stack is lost, and the stack with it.
+    #[expect(
+        clippy::mem_forget,
+        reason = "it stands inside an allocation: unwinding it would allocate again"
+    )]
+    fn abandon(&mut self) {
+        if let Some(inner) = self.inner.take() {
+            std::mem::forget(inner);
+            self.stacks.used.set(self.stacks.used.get() - 1);
+        }
+    }
+}
+
+impl<R> Drop for Coroutine<R> {
+    fn drop(&mut self) {
+        let Some(mut inner) = self.inner.take() else { return };
+        let outer = RUNNING
+            .with(|running| running.replace(Running { limit: self.running.limit, ..NOTHING_RUNS }));
+        let unwound = catch_unwind(AssertUnwindSafe(|| inner.force_unwind()));
+        RUNNING.with(|running| running.set(outer));
+        if unwound.is_ok() || inner.done() {
+            self.stacks.give_back(inner.into_stack());
+        }
+    }
+}
+
+/// Gives the thread back, and waits for the answer. Outside a coroutine, and while one is being unwound, the answer is `Ended`.
+#[expect(
+    unsafe_code,
+    reason = "the yielder of the running coroutine is reached through a thread-local"
+)]
+pub(crate) fn suspend(suspend: Suspend) -> HostReply {
+    let Running { yielder, .. } = RUNNING.with(Cell::get);
+    if yielder.is_null() {
+        return HostReply::Ended;
+    }
+    // SAFETY: the yielder lives at the base of the coroutine's stack until its body returns; the thread-local names it only while that
+    // coroutine runs on this thread, for `resume` puts the outer one back.
+    unsafe { &*yielder }.suspend(suspend)
+}
+
+/// For the allocator: stops the running coroutine at this point, for good.
+pub(crate) fn suspend_for_good() {
+    suspend(Suspend::Runaway);
+}
+
+/// Bytes of stack that the running coroutine has left; plenty outside one.
+pub(crate) fn stack_left() -> usize {
+    let here = 0_u8;
+    let Running { limit, .. } = RUNNING.with(Cell::get);
+    if limit == 0 { usize::MAX } else { (&raw const here as usize).saturating_sub(limit) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn stacks() -> Rc<Stacks> {
+        Stacks::new(1 << 20, 4)
+    }
+
+    fn ask() -> HostReply {
+        suspend(Suspend::Call(HostCall::Sleep(Duration::from_millis(1))))
+    }
+
+    #[test]
+    fn a_body_suspends_where_it_stands_and_goes_on_with_the_answer() {
+        let mut coroutine = Coroutine::new(&stacks(), || (ask(), ask())).unwrap();
+        assert!(matches!(coroutine.resume(HostReply::Unit), Step::Call(_)));
+        assert!(matches!(coroutine.resume(HostReply::Bool(true)), Step::Call(_)));
+        let Step::Done(answers) = coroutine.resume(HostReply::Count(7)) else {
+            panic!("it should be done")
+        };
+        assert_eq!(answers, (HostReply::Bool(true), HostReply::Count(7)));
+    }
+
+    #[test]
+    fn two_coroutines_take_turns_on_one_thread() {
+        let stacks = stacks();
+        let mut first = Coroutine::new(&stacks, ask).unwrap();
+        let mut second = Coroutine::new(&stacks, ask).unwrap();
+        assert!(matches!(first.resume(HostReply::Unit), Step::Call(_)));
+        assert!(matches!(second.resume(HostReply::Unit), Step::Call(_)));
+        assert!(matches!(first.resume(HostReply::Count(1)), Step::Done(HostReply::Count(1))));
+        assert!(matches!(second.resume(HostReply::Count(2)), Step::Done(HostReply::Count(2))));
+    }
+
+    #[test]
+    fn s23_a_panic_ends_its_own_run_and_the_stack_serves_the_next() {
+        let stacks = Stacks::new(1 << 20, 1);
+        let mut coroutine =
+            Coroutine::new(&stacks, || -> u8 { panic!("a native function panics") }).unwrap();
+        assert!(matches!(coroutine.resume(HostReply::Unit), Step::Panicked));
+        drop(coroutine);
+        let mut next = Coroutine::new(&stacks, || 42).unwrap();
+        assert!(matches!(next.resume(HostReply::Unit), Step::Done(42)));
+    }
+
+    #[test]
+    fn what_is_dropped_half_way_is_unwound_and_hears_that_it_is_over() {
+        struct Noted(Rc<Cell<bool>>);
+        impl Drop for Noted {
+            fn drop(&mut self) {
+                self.0.set(suspend(Suspend::Slice) == HostReply::Ended);
+            }
+        }
+        let noted = Rc::new(Cell::new(false));
+        let held = Noted(Rc::clone(&noted));
+        let stacks = Stacks::new(1 << 20, 1);
+        let mut coroutine = Coroutine::new(&stacks, move || {
+            let _held = held;
+            ask()
+        })
+        .unwrap();
+        assert!(matches!(coroutine.resume(HostReply::Unit), Step::Call(_)));
+        assert!(Coroutine::new(&stacks, || ()).is_err(), "the only stack is in use");
+        drop(coroutine);
+        assert!(noted.get());
+        assert!(Coroutine::new(&stacks, || ()).is_ok());
+    }
+
+    #[test]
+    fn a_stack_is_deep_and_knows_how_much_is_left() {
+        fn dig(levels: usize) -> usize {
+            let frame = [levels as u8; 1024];
+            if levels == 0 {
+                stack_left()
+            } else {
+                dig(levels - 1) + usize::from(std::hint::black_box(frame)[7] == 255 && levels == 1)
+            }
+        }
+        let mut coroutine = Coroutine::new(&stacks(), || (stack_left(), dig(8 << 10))).unwrap();
+        let Step::Done((before, after)) = coroutine.resume(HostReply::Unit) else {
+            panic!("it should be done")
+        };
+        assert!(before > usize::try_from(STACK_BYTES_MIN).unwrap() - (64 << 10));
+        assert!(before - after > 8 << 20);
+        assert_eq!(stack_left(), usize::MAX);
+    }
+}

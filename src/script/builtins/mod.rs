@@ -1,1 +1,3 @@
 //! Built-ins of Rhai that must give way.
+
+pub(crate) mod ending;
