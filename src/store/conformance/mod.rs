@@ -12,7 +12,7 @@ use crate::id::EventId;
 mod documents;
 mod inbox;
 mod lists;
-mod random;
+pub(super) mod random;
 
 /// More than any test here accepts.
 const ROOM: u64 = 1_000;
