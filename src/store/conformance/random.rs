@@ -63,8 +63,7 @@ enum Change {
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
         (0..9_u8).prop_map(Change::Put),
-        (0..9_u8, prop::bool::weighted(0.7))
-            .prop_map(|(at, told)| Change::PutIfNewer { at, told }),
+        (0..9_u8, prop::bool::weighted(0.7)).prop_map(|(at, told)| Change::PutIfNewer { at, told }),
         Just(Change::Delete),
         Just(Change::Bury),
         Just(Change::BuryShortly),
@@ -234,8 +233,9 @@ impl Pair {
         }
         let later = clock::now().plus(std::time::Duration::from_secs(3600));
         for (id, change) in &wish.writes {
-            let put = |at: u8, if_newer| {
-                Write::Put { body: json(&format!(r#"{{"at":{at}}}"#)), if_newer }
+            let put = |at: u8, if_newer| Write::Put {
+                body: json(&format!(r#"{{"at":{at}}}"#)),
+                if_newer,
             };
             let write = match change {
                 Change::Put(at) => put(*at, None),
@@ -257,9 +257,8 @@ impl Pair {
 
     /// The versions of one document in both; the rest must be equal.
     async fn read(&self, id: u8) -> (Version, Version) {
-        let read = async |store: &dyn Store| {
-            store.reader().unwrap().get(&document(id)).await.unwrap()
-        };
+        let read =
+            async |store: &dyn Store| store.reader().unwrap().get(&document(id)).await.unwrap();
         let (sqlite, model) = (read(&self.sqlite).await, read(&self.model).await);
         let versions = (sqlite.version(), model.version());
         assert_eq!(without_version(sqlite), without_version(model));

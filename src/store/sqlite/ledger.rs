@@ -137,6 +137,12 @@ impl Ledger {
         Ok(i64::try_from(self.version).unwrap_or(i64::MAX))
     }
 
+    /// The next version is the last of its epoch.
+    #[cfg(test)]
+    pub(super) fn run_over_soon(&mut self) {
+        self.version |= 0xffff_fffe;
+    }
+
     /// Writes down the mark when it is far behind. Part of a batch.
     pub(super) fn mark(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.window.low() - self.marked >= MARK_EVERY {

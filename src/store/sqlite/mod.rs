@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 use self::connect::Paths;
 use self::ledger::Ledger;
+use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
 use self::writer::{Claim, Command, Retain, Slot, Writer};
 use super::{
@@ -35,6 +36,7 @@ mod retention;
 mod codes;
 mod read;
 mod query;
+mod probe;
 #[cfg(test)]
 mod tests;
 
@@ -119,8 +121,7 @@ struct Shared {
     low_water: AtomicI64,
     pending: AtomicU64,
     closed: AtomicBool,
-    #[cfg(test)]
-    probe: tests::Probe,
+    probe: Probe,
 }
 
 impl Shared {
@@ -130,29 +131,12 @@ impl Shared {
             low_water: AtomicI64::new(0),
             pending: AtomicU64::new(0),
             closed: AtomicBool::new(false),
-            #[cfg(test)]
-            probe: tests::Probe::default(),
+            probe: Probe::default(),
         }
     }
 
     fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
-    }
-
-    /// Where tests make a commit fail, wait, or be the last thing that happens.
-    #[cfg(test)]
-    fn before_commit(&self, connection: &rusqlite::Connection) -> rusqlite::Result<()> {
-        self.probe.before_commit(connection)
-    }
-
-    #[cfg(not(test))]
-    #[expect(
-        clippy::unused_self,
-        clippy::unnecessary_wraps,
-        reason = "tests have something to do here"
-    )]
-    fn before_commit(&self, _: &rusqlite::Connection) -> rusqlite::Result<()> {
-        Ok(())
     }
 }
 

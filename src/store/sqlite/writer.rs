@@ -214,10 +214,11 @@ impl Writer {
             }
         };
         let connection = self.connection.insert(connection);
-        begin(connection, if self.trouble.is_some() { REST } else { PATIENCE })?;
+        let patience = if self.trouble.is_some() { REST } else { PATIENCE };
+        begin(connection, self.shared.probe.patience(patience))?;
         self.ledger.begin();
         let written = run_all(connection, &mut self.ledger, &mut self.cursors, batch)
-            .and_then(|()| self.shared.before_commit(connection))
+            .and_then(|()| self.shared.probe.before_commit(connection))
             .and_then(|()| connection.prepare_cached("COMMIT")?.execute([]).map(drop));
         if let Err(error) = written {
             self.ledger.undo();
