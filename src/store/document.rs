@@ -15,11 +15,14 @@ use crate::clock::Millis;
 /// A document before or after a write.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Content {
+    /// Not there, or not any more.
     Absent,
     /// Holds while the time is before `until`; then it is absence.
     Tombstone {
+        /// The first moment at which it no longer holds.
         until: Millis,
     },
+    /// There, with this body.
     Found(Json),
 }
 

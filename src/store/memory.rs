@@ -380,7 +380,7 @@ impl Store for MemoryStore {
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
-        open(&self.state)?;
+        drop(open(&self.state)?);
         Ok(Box::new(MemoryReader { state: Arc::clone(&self.state) }))
     }
 

@@ -18,7 +18,7 @@ pub(super) mod random;
 const ROOM: u64 = 1_000;
 
 /// Runs a promise against each store; the captured output names the one that broke it.
-fn every_store(max_pending: u64, promise: impl AsyncFn(&dyn Store)) {
+fn every_store(max_pending: u64, promise: impl AsyncFn(&dyn Store) + Copy) {
     let folder = tempfile::tempdir().unwrap();
     let options = OpenOptions { path: folder.path().join("rhaiway.db"), max_pending };
     let stores: [(&str, Box<dyn Store>); 2] = [

@@ -151,6 +151,7 @@ pub(super) fn commit(
 }
 
 /// Where a job is, when it may still end.
+#[derive(Clone, Copy)]
 enum Place<'a> {
     /// Its event has no jobs: these are to be made.
     Planned(&'a [PlannedJob]),

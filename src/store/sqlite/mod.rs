@@ -84,16 +84,19 @@ pub(crate) struct ReadOnly {
 }
 
 impl ReadOnly {
+    /// As `Store::events`.
     pub(crate) fn events(&self, query: &EventQuery) -> Result<Vec<EventSummary>, StoreError> {
         self.read(|connection| {
             query::events(connection, query, ledger::meta(connection, "low_water")?)
         })
     }
 
+    /// As `Store::event`.
     pub(crate) fn event(&self, id: EventId) -> Result<Option<EventDetail>, StoreError> {
         self.read(|connection| query::event(connection, id))
     }
 
+    /// As `Store::counts`, counted in the file.
     pub(crate) fn counts(&self) -> Result<Counts, StoreError> {
         self.read(|connection| query::counts(connection, ledger::meta(connection, "low_water")?))
     }

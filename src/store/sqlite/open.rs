@@ -18,39 +18,53 @@ const CHECKED_WHOLE_BYTES: u64 = 32 * 1024 * 1024;
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 const HEADER_BYTES: usize = 100;
 
-/// Why there is no store, and what to do.
+/// Why there is no store, and what to do. The path is the file's or folder's that is at fault.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum OpenError {
+    /// Something else is where the folder should be.
     #[error("`{}` is not a folder, so the database cannot be in it; set `storage.url` to a path in a folder", .0.display())]
     NotAFolder(PathBuf),
+    /// A folder or a device is where the file should be.
     #[error("`{}` is not a file, so it cannot be the database; set `storage.url` to a file's path", .0.display())]
     NotAFile(PathBuf),
-    #[error("`{}` cannot be written: {source}; make it writable for this user, or set `storage.url` to another path", path.display())]
-    NotWritable { path: PathBuf, source: io::Error },
-    #[error("`{}` cannot be read: {source}", path.display())]
-    NotReadable { path: PathBuf, source: io::Error },
+    /// No right, a read-only file system, no space.
+    #[error("`{}` cannot be written: {}; make it writable for this user, or set `storage.url` to another path", .0.display(), .1)]
+    NotWritable(PathBuf, #[source] io::Error),
+    /// No right, a link to nowhere, a disk error.
+    #[error("`{}` cannot be read: {}", .0.display(), .1)]
+    NotReadable(PathBuf, #[source] io::Error),
+    /// For looking only: there is nothing to look at.
     #[error("there is no database at `{}` yet; `rhaiway run` makes it", .0.display())]
     Missing(PathBuf),
-    #[error("{} has the database `{}` open; stop it, or give this one its own `storage.url`", Holder(*pid), path.display())]
-    InUse { path: PathBuf, pid: Option<u32> },
+    /// Another process holds the lock; its pid where the lock file tells.
+    #[error("{} has the database `{}` open; stop it, or give this one its own `storage.url`", Holder(*.1), .0.display())]
+    InUse(PathBuf, Option<u32>),
+    /// It cannot be trusted, and is left as it is; what is wrong.
     #[error(
-        "the database `{0}` is corrupt ({detail}); nothing was changed. Restore a backup, or move `{0}`, `{0}-wal` and `{0}-shm` away together and start with an empty one",
-        path.display()
+        "the database `{path}` is corrupt ({}); nothing was changed. Restore a backup, or move `{path}`, `{path}-wal` and `{path}-shm` away together and start with an empty one",
+        .1,
+        path = .0.display()
     )]
-    Corrupt { path: PathBuf, detail: Box<str> },
+    Corrupt(PathBuf, Box<str>),
+    /// A database that this program did not make.
     #[error("`{}` is another program's database; set `storage.url` to a path of its own", .0.display())]
     Foreign(PathBuf),
+    /// A newer `rhaiway` was here; its schema.
     #[error(
-        "the database `{}` has schema {found}, and this `rhaiway` knows only up to {known}; start the newer version again, or restore the backup from before it",
-        path.display()
+        "the database `{}` has schema {}, and this `rhaiway` knows only up to {KNOWN}; start the newer version again, or restore the backup from before it",
+        .0.display(), .1
     )]
-    Newer { path: PathBuf, found: i64, known: i64 },
-    #[error("the database `{}` has schema {found} and must become {known} first; start `rhaiway run` once", path.display())]
-    Older { path: PathBuf, found: i64, known: i64 },
+    Newer(PathBuf, i64),
+    /// For looking only: it would have to be changed first; its schema.
+    #[error("the database `{}` has schema {} and must become {KNOWN} first; start `rhaiway run` once", .0.display(), .1)]
+    Older(PathBuf, i64),
+    /// SQLite's own lock, held by something that is no `rhaiway`.
     #[error("another process keeps the database `{}` locked; end what reads or backs it up, then start again", .0.display())]
     Locked(PathBuf),
-    #[error("the database `{}` cannot be opened: {source}", path.display())]
-    Other { path: PathBuf, source: rusqlite::Error },
+    /// Anything else that SQLite says.
+    #[error("the database `{}` cannot be opened: {}", .0.display(), .1)]
+    Other(PathBuf, #[source] rusqlite::Error),
+    /// The machine gave none.
     #[error("no thread for the database: {0}")]
     Thread(io::Error),
 }
@@ -73,13 +87,13 @@ impl OpenError {
         let path = path.to_owned();
         match source.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                Self::Corrupt { path, detail: source.to_string().into() }
+                Self::Corrupt(path, source.to_string().into())
             }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Locked(path),
             Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-                Self::NotWritable { path, source: ErrorKind::PermissionDenied.into() }
+                Self::NotWritable(path, ErrorKind::PermissionDenied.into())
             }
-            _ => Self::Other { path, source },
+            _ => Self::Other(path, source),
         }
     }
 }
@@ -121,7 +135,7 @@ fn make_folder(path: &Path) -> Result<(), OpenError> {
         ErrorKind::AlreadyExists | ErrorKind::NotADirectory => {
             OpenError::NotAFolder(folder.to_owned())
         }
-        _ => OpenError::NotWritable { path: folder.to_owned(), source },
+        _ => OpenError::NotWritable(folder.to_owned(), source),
     })
 }
 
@@ -144,24 +158,24 @@ fn take_lock(path: &Path) -> Result<File, OpenError> {
         .open(&lock_path);
     let mut lock = opened.map_err(|source| {
         let at_fault = if lock_path.exists() { &lock_path } else { folder_of(path) };
-        OpenError::NotWritable { path: at_fault.to_owned(), source }
+        OpenError::NotWritable(at_fault.to_owned(), source)
     })?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(fs::TryLockError::WouldBlock) => {
             let mut text = String::new();
             let pid = lock.read_to_string(&mut text).ok().and_then(|_| text.trim().parse().ok());
-            return Err(OpenError::InUse { path: path.to_owned(), pid });
+            return Err(OpenError::InUse(path.to_owned(), pid));
         }
         Err(fs::TryLockError::Error(source)) => {
-            return Err(OpenError::NotWritable { path: lock_path, source });
+            return Err(OpenError::NotWritable(lock_path, source));
         }
     }
     let written = lock
         .set_len(0)
         .and_then(|()| lock.rewind())
         .and_then(|()| writeln!(lock, "{}", std::process::id()));
-    written.map_err(|source| OpenError::NotWritable { path: lock_path, source })?;
+    written.map_err(|source| OpenError::NotWritable(lock_path, source))?;
     Ok(lock)
 }
 
@@ -173,10 +187,10 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
             // A dangling link is not nothing, and a WAL without its database is what is left of one.
             let orphan = beside(path, "-wal");
             if path.is_symlink() {
-                Err(OpenError::NotReadable { path: path.to_owned(), source })
+                Err(OpenError::NotReadable(path.to_owned(), source))
             } else if fs::metadata(&orphan).is_ok_and(|metadata| metadata.len() > 0) {
                 let detail = format!("`{}` is there without it", orphan.display()).into();
-                Err(OpenError::Corrupt { path: path.to_owned(), detail })
+                Err(OpenError::Corrupt(path.to_owned(), detail))
             } else {
                 Ok(false)
             }
@@ -184,14 +198,14 @@ fn exists(path: &Path) -> Result<bool, OpenError> {
         Err(source) if source.kind() == ErrorKind::NotADirectory => {
             Err(OpenError::NotAFolder(folder_of(path).to_owned()))
         }
-        Err(source) => Err(OpenError::NotReadable { path: path.to_owned(), source }),
+        Err(source) => Err(OpenError::NotReadable(path.to_owned(), source)),
     }
 }
 
 /// Made whole under another name and then renamed: a file under the right name that is empty or cut is never our doing.
 fn create(path: &Path) -> Result<(), OpenError> {
     let draft = beside(path, ".new");
-    let not_writable = |source| OpenError::NotWritable { path: folder_of(path).to_owned(), source };
+    let not_writable = |source| OpenError::NotWritable(folder_of(path).to_owned(), source);
     for leftover in [&draft, &beside(path, ".new-journal")] {
         match fs::remove_file(leftover) {
             Err(source) if source.kind() != ErrorKind::NotFound => {
@@ -213,15 +227,14 @@ fn check_file(path: &Path) -> Result<(), OpenError> {
     File::options()
         .write(true)
         .open(path)
-        .map_err(|source| OpenError::NotWritable { path: path.to_owned(), source })?;
+        .map_err(|source| OpenError::NotWritable(path.to_owned(), source))?;
     check_header(path)
 }
 
 /// What can be told from 100 bytes: that it is a database, and that it is not cut.
 fn check_header(path: &Path) -> Result<(), OpenError> {
-    let not_readable = |source| OpenError::NotReadable { path: path.to_owned(), source };
-    let corrupt =
-        |detail: &str| OpenError::Corrupt { path: path.to_owned(), detail: detail.into() };
+    let not_readable = |source| OpenError::NotReadable(path.to_owned(), source);
+    let corrupt = |detail: &str| OpenError::Corrupt(path.to_owned(), detail.into());
     let mut file = File::open(path).map_err(not_readable)?;
     let mut header = [0; HEADER_BYTES];
     match file.read_exact(&mut header) {
@@ -253,13 +266,13 @@ fn check(path: &Path, connection: &Connection, writable: bool) -> Result<(), Ope
     let path = path.to_owned();
     match migrate::inspect(connection).map_err(sqlite)? {
         // Ours are made whole (`create`); one without tables has lost them.
-        Found::Empty => return Err(OpenError::Corrupt { path, detail: "it has no tables".into() }),
+        Found::Empty => return Err(OpenError::Corrupt(path, "it has no tables".into())),
         Found::Foreign => return Err(OpenError::Foreign(path)),
         Found::Ours { version } if version > KNOWN => {
-            return Err(OpenError::Newer { path, found: version, known: KNOWN });
+            return Err(OpenError::Newer(path, version));
         }
         Found::Ours { version } if version < KNOWN && !writable => {
-            return Err(OpenError::Older { path, found: version, known: KNOWN });
+            return Err(OpenError::Older(path, version));
         }
         Found::Ours { version } => {
             if writable {
@@ -282,5 +295,5 @@ fn check_content(path: &Path, connection: &Connection) -> Result<(), OpenError> 
     if found == "ok" {
         return Ok(());
     }
-    Err(OpenError::Corrupt { path: path.to_owned(), detail: found.into() })
+    Err(OpenError::Corrupt(path.to_owned(), found.into()))
 }

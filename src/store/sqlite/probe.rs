@@ -52,7 +52,7 @@ impl Probe {
 
 #[cfg(not(test))]
 #[derive(Default)]
-pub(super) struct Probe;
+pub(super) struct Probe {}
 
 #[cfg(not(test))]
 #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "the signatures of tests")]
