@@ -16,10 +16,12 @@ use std::pin::Pin;
 use crate::clock::Millis;
 use crate::id::EventId;
 
+pub(crate) mod document;
 pub(crate) mod filter;
 pub(crate) mod model;
-pub(crate) mod memory;
 pub(crate) mod sqlite;
+#[cfg(test)]
+pub(crate) mod memory;
 #[cfg(test)]
 mod conformance;
 

@@ -1,0 +1,347 @@
+//! The same random operations on SQLite and on the model, kills and clean stops among them: what is answered and all that is visible
+//! must be the same.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+
+use super::super::sqlite::SqliteStore;
+use super::filter::Filter;
+use super::*;
+
+/// What a kill leaves: the files as they are now, under a path of their own. Nothing else of the process survives one.
+pub(in crate::store) fn as_after_a_kill(path: &Path) -> PathBuf {
+    let copy = path.parent().unwrap().join(format!("{}", clock::uuid())).join("rhaiway.db");
+    fs::create_dir(copy.parent().unwrap()).unwrap();
+    for suffix in ["", "-wal"] {
+        let name = |path: &Path| PathBuf::from(format!("{}{suffix}", path.display()));
+        fs::copy(name(path), name(&copy)).unwrap();
+    }
+    copy
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Accept { webhook: bool, delivery: Option<u8>, body: u8 },
+    Finish { event: Index, n: u32, planned: Option<u8>, attempt: u32, outcome: End },
+    Claim { event: Index, n: u32, planned: Option<u8>, attempt: u32 },
+    Commit(Wish),
+    Retain { payloads: u8, events: u8 },
+    Kill,
+    Stop,
+}
+
+#[derive(Clone, Debug)]
+enum End {
+    Done(Wish),
+    Ignored,
+    Retry(u8),
+    Returned(u8),
+    Dead,
+}
+
+/// Effects, before they are told in the versions of one store.
+#[derive(Clone, Debug)]
+struct Wish {
+    /// A document, and whether its newest version is relied on or one from before.
+    reads: Vec<(u8, bool)>,
+    writes: Vec<(u8, Change)>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Put(u8),
+    PutIfNewer { at: u8, told: bool },
+    Delete,
+    Bury,
+    BuryShortly,
+    Increment(i8),
+}
+
+fn change() -> impl Strategy<Value = Change> {
+    prop_oneof![
+        (0..9_u8).prop_map(Change::Put),
+        (0..9_u8, prop::bool::weighted(0.7)).prop_map(|(at, told)| Change::PutIfNewer { at, told }),
+        Just(Change::Delete),
+        Just(Change::Bury),
+        Just(Change::BuryShortly),
+        any::<i8>().prop_map(Change::Increment),
+    ]
+}
+
+fn wish() -> impl Strategy<Value = Wish> {
+    let reads = prop::collection::vec((0..4_u8, prop::bool::weighted(0.9)), 0..2);
+    let writes = prop::collection::vec((0..4_u8, change()), 0..4);
+    (reads, writes).prop_map(|(reads, writes)| Wish { reads, writes })
+}
+
+fn outcome() -> impl Strategy<Value = End> {
+    prop_oneof![
+        4 => wish().prop_map(End::Done),
+        1 => Just(End::Ignored),
+        2 => any::<u8>().prop_map(End::Retry),
+        1 => any::<u8>().prop_map(End::Returned),
+        2 => Just(End::Dead),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let job = || (any::<Index>(), 0..3_u32, prop::option::weighted(0.9, 0..3_u8), 0..4_u32);
+    prop_oneof![
+        6 => (any::<bool>(), prop::option::weighted(0.8, 0..12_u8), 0..3_u8)
+            .prop_map(|(webhook, delivery, body)| Step::Accept { webhook, delivery, body }),
+        8 => (job(), outcome()).prop_map(|((event, n, planned, attempt), outcome)| {
+            Step::Finish { event, n, planned, attempt, outcome }
+        }),
+        2 => job().prop_map(|(event, n, planned, attempt)| {
+            Step::Claim { event, n, planned, attempt }
+        }),
+        4 => wish().prop_map(Step::Commit),
+        1 => any::<(u8, u8)>().prop_map(|(payloads, events)| Step::Retain { payloads, events }),
+        1 => Just(Step::Kill),
+        1 => Just(Step::Stop),
+    ]
+}
+
+/// Both stores, and what is needed to ask both the same.
+struct Pair {
+    _folder: tempfile::TempDir,
+    options: OpenOptions,
+    sqlite: SqliteStore,
+    model: MemoryStore,
+    accepted: i64,
+    /// What earlier reads of each document gave, in each store.
+    seen: [(Version, Version); 4],
+}
+
+const MAX_PENDING: u64 = 12;
+
+impl Pair {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rhaiway.db");
+        let options = OpenOptions { path, max_pending: MAX_PENDING };
+        let sqlite = sqlite::open(&options).unwrap();
+        let model = MemoryStore::new(MAX_PENDING);
+        Self { _folder: folder, options, sqlite, model, accepted: 0, seen: Default::default() }
+    }
+
+    async fn run(&mut self, step: Step) {
+        match step {
+            Step::Accept { webhook, delivery, body } => {
+                self.accepted += 1;
+                let event = NewEvent {
+                    id: EventId(clock::uuid()),
+                    webhook: if webhook { "clerk".into() } else { "stripe".into() },
+                    delivery_id: delivery.map(|id| id.to_string().into()),
+                    kind: "t".into(),
+                    received_at: Millis(self.accepted),
+                    request: "{}".into(),
+                    body: vec![body].into(),
+                };
+                let sqlite = self.sqlite.accept(event.clone()).await;
+                let model = self.model.accept(event).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Finish { event, n, planned, attempt, outcome } => {
+                let (job, plan) = (job(self.event(event), n), scripts(planned));
+                let finish = |outcome| Finish {
+                    job,
+                    plan: plan.clone(),
+                    attempt,
+                    started_at: Millis(100),
+                    ended_at: Millis(101),
+                    generation: 1,
+                    outcome,
+                };
+                let (sqlite, model) = self.outcomes(outcome).await;
+                let sqlite = self.sqlite.finish(finish(sqlite)).await;
+                let model = self.model.finish(finish(model)).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Claim { event, n, planned, attempt } => {
+                let (job, plan) = (job(self.event(event), n), scripts(planned));
+                let sqlite = self.sqlite.claim(job, plan.clone(), attempt).await;
+                let model = self.model.claim(job, plan, attempt).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Commit(wish) => {
+                let (sqlite, model) = self.effects(&wish).await;
+                let sqlite = self.sqlite.commit(sqlite).await;
+                let model = self.model.commit(model).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Retain { payloads, events } => {
+                let before = |share: u8| Millis(self.accepted * i64::from(share) / 255);
+                let (payloads, events) = (before(payloads.max(events)), before(events));
+                let sqlite = self.sqlite.retain(payloads, events, 1000).await;
+                let model = self.model.retain(payloads, events, 1000).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Kill => {
+                self.options.path = as_after_a_kill(&self.options.path);
+                self.reopen(true).await;
+            }
+            Step::Stop => {
+                self.sqlite.close().await.unwrap();
+                self.reopen(false).await;
+            }
+        }
+    }
+
+    async fn reopen(&mut self, unclean: bool) {
+        self.sqlite = sqlite::open(&self.options).unwrap();
+        self.model.crash();
+        let opened = self.sqlite.opened();
+        assert_eq!(opened.unclean, unclean);
+        let waiting = self.model.undispatched(Seq(0), Seq(i64::MAX), 1).await.unwrap();
+        let expected = waiting.first().map_or(opened.last, |first| Seq(first.event.0 - 1));
+        assert_eq!(opened.low_water, expected);
+    }
+
+    fn event(&self, index: Index) -> Seq {
+        // One past the last, too: it is not there.
+        Seq(i64::try_from(index.index(usize::try_from(self.accepted).unwrap() + 1)).unwrap() + 1)
+    }
+
+    async fn outcomes(&mut self, end: End) -> (Outcome, Outcome) {
+        let outcome = match end {
+            End::Done(wish) => {
+                let (sqlite, model) = self.effects(&wish).await;
+                return (Outcome::Done(sqlite), Outcome::Done(model));
+            }
+            End::Ignored => Outcome::Ignored("nobody".into()),
+            End::Retry(at) => retry(at.into()),
+            End::Returned(at) => {
+                Outcome::Returned { due_at: Millis(at.into()), reason: "stop".into() }
+            }
+            End::Dead => dead(),
+        };
+        (outcome.clone(), outcome)
+    }
+
+    async fn effects(&mut self, wish: &Wish) -> (Effects, Effects) {
+        let (mut sqlite, mut model) = (Effects::default(), Effects::default());
+        for (id, newest) in &wish.reads {
+            let now = self.read(*id).await;
+            let seen = std::mem::replace(&mut self.seen[usize::from(*id)], now);
+            let relied_on = if *newest { now } else { seen };
+            sqlite.reads.push((document(*id), relied_on.0));
+            model.reads.push((document(*id), relied_on.1));
+        }
+        let later = clock::now().plus(std::time::Duration::from_secs(3600));
+        for (id, change) in &wish.writes {
+            let put = |at: u8, if_newer| Write::Put {
+                body: json(&format!(r#"{{"at":{at}}}"#)),
+                if_newer,
+            };
+            let write = match change {
+                Change::Put(at) => put(*at, None),
+                Change::PutIfNewer { at, told } => {
+                    put(*at, Some(IfNewer { field: "at".into(), told: *told }))
+                }
+                Change::Delete => Write::Delete { tombstone_until: None },
+                Change::Bury => Write::Delete { tombstone_until: Some(later) },
+                Change::BuryShortly => Write::Delete { tombstone_until: Some(Millis(1)) },
+                Change::Increment(by) => {
+                    Write::Increment { field: "at".into(), by: Number::Integer((*by).into()) }
+                }
+            };
+            sqlite.writes.push((document(*id), write));
+        }
+        model.writes = sqlite.writes.clone();
+        (sqlite, model)
+    }
+
+    /// The versions of one document in both; the rest must be equal.
+    async fn read(&self, id: u8) -> (Version, Version) {
+        let read =
+            async |store: &dyn Store| store.reader().unwrap().get(&document(id)).await.unwrap();
+        let (sqlite, model) = (read(&self.sqlite).await, read(&self.model).await);
+        let versions = (sqlite.version(), model.version());
+        assert_eq!(without_version(sqlite), without_version(model));
+        versions
+    }
+
+    async fn compare(&self) {
+        for id in 0..4 {
+            self.read(id).await;
+        }
+        let (sqlite, model) = (visible(&self.sqlite).await, visible(&self.model).await);
+        assert_eq!(sqlite, model);
+    }
+}
+
+fn scripts(others: Option<u8>) -> Option<Arc<[PlannedJob]>> {
+    others.and_then(|others| plan(&["a", "b", "c"][..=usize::from(others)]))
+}
+
+fn document(id: u8) -> DocumentKey {
+    key(&id.to_string())
+}
+
+fn without_version(read: Read) -> Read {
+    match read {
+        Read::Absent => Read::Absent,
+        Read::Tombstone(_) => Read::Tombstone(Version(0)),
+        Read::Found { body, .. } => Read::Found { body, version: Version(0) },
+    }
+}
+
+fn text(answer: &impl std::fmt::Debug) -> String {
+    format!("{answer:?}")
+}
+
+/// Everything that a store shows. Times that it took from the clock become one time.
+async fn visible(store: &dyn Store) -> String {
+    let taken = |at: Millis| if at.0 > 1_000_000 { Millis(1_000_000) } else { at };
+    let mut shown = Vec::new();
+    let all = EventQuery { limit: 1000, ..EventQuery::default() };
+    let listed = store.events(all.clone()).await.unwrap();
+    for summary in &listed {
+        let mut detail = store.event(summary.id).await.unwrap().unwrap();
+        for job in &mut detail.jobs {
+            job.due_at = job.due_at.map(taken);
+        }
+        shown.push(text(&detail));
+        let loaded = store.load(summary.seq).await.unwrap();
+        shown.push(text(&loaded.map(|loaded| loaded.event)));
+    }
+    shown.push(text(&listed));
+    let middle = listed.get(listed.len() / 2).map(|summary| summary.id);
+    for state in JobState::ALL {
+        for (webhook, limit) in [(None, 1000), (Some("clerk".into()), 1000), (None, 2)] {
+            let query = EventQuery { webhook, state: Some(state), before: middle, limit };
+            let listed = store.events(query).await.unwrap();
+            shown.push(text(&listed.iter().map(|summary| summary.seq).collect::<Vec<_>>()));
+        }
+    }
+    let mut due = store.due(Millis(i64::MAX), 1000).await.unwrap();
+    due.iter_mut().for_each(|job| job.due_at = taken(job.due_at));
+    due.sort_by_key(|job| (job.due_at, job.key));
+    shown.push(text(&due));
+    shown.push(text(&store.next_due(Millis(50)).await.unwrap().map(taken)));
+    shown.push(text(&store.undispatched(Seq(0), Seq(i64::MAX), 1000).await.unwrap()));
+    shown.push(text(&store.counts().await.unwrap()));
+    let reader = store.reader().unwrap();
+    let find = Find { limit: 100, ..Find::default() };
+    shown.push(text(&reader.find("users", find).await.unwrap()));
+    shown.push(text(&reader.count("users", Filter::default()).await.unwrap()));
+    shown.join("\n")
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
+    #[test]
+    fn w13_sqlite_does_what_the_model_does_kills_included(steps in prop::collection::vec(step(), 1..60)) {
+        block_on(async {
+            let mut pair = Pair::new();
+            for step in steps {
+                pair.run(step).await;
+                pair.compare().await;
+            }
+        });
+    }
+}

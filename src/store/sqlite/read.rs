@@ -1,0 +1,182 @@
+//! Reads. One document is read on the worker that asks, at once; whatever may scan runs on a few threads of its own, so that a worker
+//! is never held up by it.
+
+use std::cell::RefCell;
+use std::future::ready;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rusqlite::{Connection, OptionalExtension as _, params};
+use tokio::sync::{mpsc, oneshot};
+
+use super::{OpenError, Shared, connect, send};
+use crate::clock;
+use crate::store::filter::Filter;
+use crate::store::{
+    Answer, Document, DocumentKey, Find, Json, LocalAnswer, Read, Reader, StoreError, Version,
+};
+
+/// Two, so that one long scan does not hold up every other read.
+const THREADS: usize = 2;
+/// Reads that wait, at most; above it those who ask wait for a place.
+const QUEUE: usize = 1024;
+
+type Work = Box<dyn FnOnce(&mut Source) + Send>;
+
+/// A connection that is opened when it is needed, and anew after an error.
+pub(super) struct Source {
+    shared: Arc<Shared>,
+    connection: Option<Connection>,
+}
+
+impl Source {
+    pub(super) fn open(shared: Arc<Shared>) -> rusqlite::Result<Self> {
+        let connection = Some(connect::reader(shared.paths.database())?);
+        Ok(Self { shared, connection })
+    }
+
+    /// Each statement sees all that was committed before it began.
+    fn read<T>(
+        &mut self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T>,
+    ) -> Result<T, StoreError> {
+        if self.shared.is_closed() {
+            return Err(StoreError::Closed);
+        }
+        let answer = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => connect::reader(self.shared.paths.database()),
+        }
+        .and_then(|connection| question(self.connection.insert(connection)));
+        answer.map_err(|error| {
+            self.connection = None;
+            StoreError::Unavailable(error.to_string().into())
+        })
+    }
+}
+
+/// The threads for scans, and the way to them.
+#[derive(Clone)]
+pub(super) struct Pool {
+    queue: mpsc::Sender<Work>,
+}
+
+impl Pool {
+    /// The threads end when nobody can ask any more.
+    pub(super) fn start(shared: &Arc<Shared>) -> Result<Self, OpenError> {
+        let (queue, work) = mpsc::channel(QUEUE);
+        let work = Arc::new(Mutex::new(work));
+        for number in 1..=THREADS {
+            let source = Source::open(Arc::clone(shared))
+                .map_err(|error| OpenError::from_sqlite(shared.paths.database(), error))?;
+            let work = Arc::clone(&work);
+            thread::Builder::new()
+                .name(format!("store-read-{number}"))
+                .spawn(move || serve(&work, source))
+                .map_err(OpenError::Thread)?;
+        }
+        Ok(Self { queue })
+    }
+
+    pub(super) fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        let work = move |source: &mut Source| {
+            // Whoever asked may be gone: then the scan is not made, or its result is dropped.
+            if !reply.is_closed() {
+                let _: Result<(), _> = reply.send(source.read(question));
+            }
+        };
+        send(&self.queue, Box::new(work), answer)
+    }
+}
+
+fn serve(queue: &Mutex<mpsc::Receiver<Work>>, mut source: Source) {
+    loop {
+        // Whichever thread is free waits for the next piece while it holds the lock; nobody else takes it.
+        let next = queue.lock().unwrap_or_else(PoisonError::into_inner).blocking_recv();
+        let Some(work) = next else { return };
+        work(&mut source);
+    }
+}
+
+/// A worker's own: `get` on its connection, the others on the pool's.
+pub(super) struct SqliteReader {
+    source: RefCell<Source>,
+    pool: Pool,
+}
+
+impl SqliteReader {
+    pub(super) fn open(shared: Arc<Shared>, pool: Pool) -> rusqlite::Result<Self> {
+        Ok(Self { source: RefCell::new(Source::open(shared)?), pool })
+    }
+}
+
+impl Reader for SqliteReader {
+    fn get(&self, key: &DocumentKey) -> LocalAnswer<'_, Read> {
+        let read = self.source.borrow_mut().read(|connection| get(connection, key));
+        Box::pin(ready(read))
+    }
+
+    fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {
+        let collection: Box<str> = collection.into();
+        self.pool.ask(move |connection| documents(connection, &collection, &find))
+    }
+
+    fn count(&self, collection: &str, filter: Filter) -> LocalAnswer<'_, u64> {
+        let collection: Box<str> = collection.into();
+        self.pool.ask(move |connection| count(connection, &collection, &filter))
+    }
+}
+
+fn get(connection: &Connection, key: &DocumentKey) -> rusqlite::Result<Read> {
+    let found = connection
+        .prepare_cached(
+            "SELECT version, tombstone_until, body FROM documents WHERE collection = ?1 AND id = ?2",
+        )?
+        .query_row([&*key.collection, &*key.id], |row| {
+            let version = Version(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0));
+            Ok(match row.get(2)? {
+                Some(body) => Read::Found { body: Json(body), version },
+                None if row.get::<_, i64>(1)? <= clock::now().0 => Read::Absent,
+                None => Read::Tombstone(version),
+            })
+        })
+        .optional()?;
+    Ok(found.unwrap_or(Read::Absent))
+}
+
+/// From the id on, until there are enough.
+fn documents(
+    connection: &Connection,
+    collection: &str,
+    find: &Find,
+) -> rusqlite::Result<Vec<Document>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT id, body FROM documents WHERE collection = ?1 AND (?2 IS NULL OR id > ?2) AND body IS NOT NULL ORDER BY id",
+    )?;
+    let mut rows = statement.query(params![collection, find.after.as_deref()])?;
+    let mut found = Vec::new();
+    while found.len() < find.limit {
+        let Some(row) = rows.next()? else { break };
+        let body = Json(row.get(1)?);
+        if find.filter.matches(&body) {
+            found.push(Document { id: row.get(0)?, body });
+        }
+    }
+    Ok(found)
+}
+
+fn count(connection: &Connection, collection: &str, filter: &Filter) -> rusqlite::Result<u64> {
+    let mut count = 0;
+    let mut statement = connection
+        .prepare_cached("SELECT body FROM documents WHERE collection = ?1 AND body IS NOT NULL")?;
+    let mut rows = statement.query([collection])?;
+    while let Some(row) = rows.next()? {
+        let matches = filter.0.is_empty() || filter.matches(&Json(row.get(0)?));
+        count += u64::from(matches);
+    }
+    Ok(count)
+}

@@ -1,0 +1,99 @@
+//! Deletes what is old, in small steps: each call looks at a bounded number of events and goes on at the next call where it stopped, so
+//! that neither a long backlog nor a long history holds the writer up.
+
+use rusqlite::{Connection, params};
+
+use super::ledger::{Ledger, set_meta};
+use crate::clock::{self, Millis};
+
+/// Events looked at for each one that may be deleted: what is not at its end is passed over.
+const LOOKED_AT: i64 = 8;
+
+/// Where the next call goes on, over events in the order of acceptance.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    payloads: i64,
+    events: i64,
+}
+
+/// Payloads, then events, then tombstones; how many it was, `limit` at most.
+pub(super) fn retain(
+    connection: &Connection,
+    ledger: &Ledger,
+    cursors: &mut Cursors,
+    payloads_before: Millis,
+    events_before: Millis,
+    limit: i64,
+) -> rusqlite::Result<i64> {
+    let mut left = limit;
+    for seq in old(connection, "payloads", &mut cursors.payloads, payloads_before, left)? {
+        left -= delete(connection, "DELETE FROM payloads WHERE seq = ?1", seq)?;
+    }
+    let events = old(connection, "events", &mut cursors.events, events_before, left)?;
+    if !events.is_empty() {
+        // The last event may be among them, and its seq must not be given again.
+        set_meta(connection, "last_seq", ledger.last)?;
+    }
+    for seq in events {
+        for rest in [
+            "DELETE FROM payloads WHERE seq = ?1",
+            "DELETE FROM attempts WHERE event = ?1",
+            "DELETE FROM jobs WHERE event = ?1",
+        ] {
+            delete(connection, rest, seq)?;
+        }
+        left -= delete(connection, "DELETE FROM events WHERE seq = ?1", seq)?;
+    }
+    let tombstones = connection
+        .prepare_cached(
+            "DELETE FROM documents WHERE (collection, id) IN
+             (SELECT collection, id FROM documents WHERE tombstone_until <= ?1 LIMIT ?2)",
+        )?
+        .execute(params![clock::now().0, left])?;
+    Ok(limit - left + i64::try_from(tombstones).unwrap_or(0))
+}
+
+/// Rows of `table` whose events were received before then and are at their end. The first younger one ends the search: the order of
+/// acceptance is that of time, but for a clock that was set back, where it comes later.
+fn old(
+    connection: &Connection,
+    table: &str,
+    cursor: &mut i64,
+    before: Millis,
+    limit: i64,
+) -> rusqlite::Result<Vec<i64>> {
+    let mut statement = connection.prepare_cached(&format!(
+        "SELECT old.seq, e.received_at,
+                EXISTS (SELECT 1 FROM jobs WHERE event = old.seq)
+                AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = old.seq AND state BETWEEN 1 AND 4)
+         FROM {table} old JOIN events e ON e.seq = old.seq WHERE old.seq > ?1 ORDER BY old.seq LIMIT ?2"
+    ))?;
+    let most = limit.saturating_mul(LOOKED_AT);
+    let mut rows = statement.query([*cursor, most])?;
+    let mut found = Vec::new();
+    let mut looked_at = 0;
+    while let Some(row) = rows.next()? {
+        let seq: i64 = row.get(0)?;
+        if row.get::<_, i64>(1)? >= before.0 {
+            *cursor = 0;
+            return Ok(found);
+        }
+        if i64::try_from(found.len()).unwrap_or(i64::MAX) == limit {
+            return Ok(found);
+        }
+        looked_at += 1;
+        *cursor = seq;
+        if row.get(2)? {
+            found.push(seq);
+        }
+    }
+    if looked_at < most {
+        *cursor = 0;
+    }
+    Ok(found)
+}
+
+fn delete(connection: &Connection, sql: &str, key: i64) -> rusqlite::Result<i64> {
+    let rows = connection.prepare_cached(sql)?.execute([key])?;
+    Ok(i64::try_from(rows).unwrap_or(0))
+}

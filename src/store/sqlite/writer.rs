@@ -1,0 +1,338 @@
+//! The one thread that writes. It takes everything that waits, up to a bound, runs it in one transaction, commits, and only then answers each.
+//! When a statement or the commit fails, all of the batch are refused and the connection is opened anew; nothing is tried twice as if the
+//! first time had not been.
+
+use std::fs::File;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode};
+use tokio::sync::{mpsc, oneshot};
+
+use super::Shared;
+use super::connect::{self, Identity};
+use super::inbox;
+use super::ledger::{self, Ledger};
+use super::retention::{self, Cursors};
+use crate::clock::{self, Millis};
+use crate::store::{
+    Accepted, Committed, Effects, Finish, JobKey, NewEvent, PlannedJob, StoreError,
+};
+
+/// Commands in one transaction. More would gain little and make the first wait for the last.
+const BATCH: usize = 256;
+/// Commands that wait, at most; above it those who ask wait for a place.
+pub(super) const QUEUE: usize = 4096;
+/// How long a batch waits for a lock of another process.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// After a failure others waited already, and the database is asked no more often than this.
+const REST: Duration = Duration::from_millis(100);
+
+/// One thing to write, with the place of its answer.
+pub(super) enum Command {
+    Accept(NewEvent, Slot<Accepted>),
+    Finish(Finish, Slot<Committed>),
+    Commit(Effects, Slot<Committed>),
+    Claim(Claim, Slot<Committed>),
+    Retain(Retain, Slot<u64>),
+    Ping(Slot<()>),
+    Close(Slot<()>),
+}
+
+pub(super) struct Claim {
+    pub(super) job: JobKey,
+    pub(super) plan: Option<Arc<[PlannedJob]>>,
+    pub(super) attempt: u32,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Retain {
+    pub(super) payloads_before: Millis,
+    pub(super) events_before: Millis,
+    pub(super) limit: i64,
+}
+
+/// An answer that waits for the commit.
+pub(super) struct Slot<T> {
+    reply: oneshot::Sender<Result<T, StoreError>>,
+    outcome: Option<Result<T, StoreError>>,
+}
+
+impl<T> Slot<T> {
+    pub(super) fn new() -> (Self, oneshot::Receiver<Result<T, StoreError>>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { reply, outcome: None }, answer)
+    }
+
+    fn set(&mut self, outcome: Result<T, StoreError>) {
+        self.outcome = Some(outcome);
+    }
+
+    /// Says how it came out, or that the whole batch failed.
+    fn answer(self, failed: Option<&StoreError>) {
+        let outcome = match failed {
+            Some(error) => Err(error.clone()),
+            None => self.outcome.unwrap_or(Err(StoreError::Closed)),
+        };
+        // Whoever asked may be gone; what is committed stays.
+        let _: Result<(), _> = self.reply.send(outcome);
+    }
+}
+
+impl Command {
+    fn answer(self, failed: Option<&StoreError>) {
+        match self {
+            Self::Accept(_, slot) => slot.answer(failed),
+            Self::Finish(_, slot) | Self::Commit(_, slot) | Self::Claim(_, slot) => {
+                slot.answer(failed);
+            }
+            Self::Retain(_, slot) => slot.answer(failed),
+            Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
+        }
+    }
+}
+
+/// Why a batch is not committed; the text goes to log and monitor.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("`{0}` was deleted or replaced while the database was open; put it back or restart")]
+    Gone(Box<str>),
+    #[error("another process keeps it locked")]
+    Busy,
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+}
+
+/// The writer's state.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// `None` after a failure, until the next batch.
+    connection: Option<Connection>,
+    /// Never used: while it is open, WAL and index keep their files however often the other is opened anew.
+    anchor: Connection,
+    /// What the paths led to at opening.
+    identity: Identity,
+    ledger: Ledger,
+    cursors: Cursors,
+    trouble: Option<Trouble>,
+    /// Given back when the last connection of the writer is closed.
+    lock: File,
+}
+
+/// The failures since the last commit.
+struct Trouble {
+    error: StoreError,
+    since: Instant,
+    repeated: bool,
+    rescued: bool,
+}
+
+impl Writer {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        connection: Connection,
+        anchor: Connection,
+        ledger: Ledger,
+        lock: File,
+    ) -> Self {
+        let identity = Identity::of(&shared.paths);
+        let writer = Self {
+            shared,
+            connection: Some(connection),
+            anchor,
+            identity,
+            ledger,
+            cursors: Cursors::default(),
+            trouble: None,
+            lock,
+        };
+        writer.publish();
+        writer
+    }
+
+    /// Until it is closed, or nobody can ask any more.
+    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Command>) {
+        let mut batch = Vec::with_capacity(BATCH);
+        while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
+            let close = batch.iter().position(|command| matches!(command, Command::Close(_)));
+            let mut after = close.map(|at| batch.split_off(at)).unwrap_or_default();
+            if !batch.is_empty() {
+                let failed = self.write(&mut batch).err();
+                batch.drain(..).for_each(|command| command.answer(failed.as_ref()));
+            }
+            if let Some(Command::Close(mut slot)) = after.drain(..).next() {
+                // What came after it is dropped with the queue, and so answered `Closed`.
+                drop(queue);
+                slot.set(self.close());
+                return slot.answer(None);
+            }
+        }
+    }
+
+    /// One transaction for all of them; an error means that none of it is there.
+    fn write(&mut self, batch: &mut [Command]) -> Result<(), StoreError> {
+        if let Some(trouble) = &self.trouble
+            && trouble.repeated
+            && clock::instant() - trouble.since < REST
+        {
+            return Err(trouble.error.clone());
+        }
+        let Err(failure) = self.try_write(batch) else {
+            self.trouble = None;
+            return Ok(());
+        };
+        let error = StoreError::Unavailable(failure.to_string().into());
+        let mut rescued = self.trouble.as_ref().is_some_and(|trouble| trouble.rescued);
+        match failure {
+            Failure::Busy => {}
+            Failure::Gone(_) if rescued => {}
+            Failure::Gone(_) => {
+                self.rescue();
+                rescued = true;
+            }
+            // It rolls back what is open, and forgets what it believed of the file.
+            Failure::Sqlite(_) => self.connection = None,
+        }
+        self.trouble = Some(Trouble {
+            error: error.clone(),
+            since: clock::instant(),
+            repeated: self.trouble.is_some(),
+            rescued,
+        });
+        Err(error)
+    }
+
+    fn try_write(&mut self, batch: &mut [Command]) -> Result<(), Failure> {
+        self.check_identity()?;
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => {
+                let connection = connect::writer(self.shared.paths.database())?;
+                self.ledger.load(&connection)?;
+                connection
+            }
+        };
+        let connection = self.connection.insert(connection);
+        let patience = if self.trouble.is_some() { REST } else { PATIENCE };
+        begin(connection, self.shared.probe.patience(patience))?;
+        self.ledger.begin();
+        let written = run_all(connection, &mut self.ledger, &mut self.cursors, batch)
+            .and_then(|()| self.shared.probe.before_commit(connection))
+            .and_then(|()| connection.prepare_cached("COMMIT")?.execute([]).map(drop));
+        if let Err(error) = written {
+            self.ledger.undo();
+            return Err(error.into());
+        }
+        self.ledger.settle();
+        self.publish();
+        // The commit went to the files that are open; it counts only if these are still the ones that the next start will find.
+        self.check_identity()
+    }
+
+    fn check_identity(&self) -> Result<(), Failure> {
+        let now = Identity::of(&self.shared.paths);
+        if now == self.identity {
+            return Ok(());
+        }
+        let path = self.shared.paths.first_difference(&self.identity, &now);
+        Err(Failure::Gone(path.display().to_string().into()))
+    }
+
+    /// The WAL's name is gone and its file is still open: what was answered before is written back into the database, so that the next
+    /// start finds it.
+    fn rescue(&self) {
+        if let Some(connection) = &self.connection
+            && Identity::of(&self.shared.paths).same_database(&self.identity)
+        {
+            // Nothing better can be done where this fails, and the batch is refused in any case.
+            let _: rusqlite::Result<()> = connection.execute_batch("PRAGMA wal_checkpoint(FULL)");
+        }
+    }
+
+    /// What other threads may know.
+    fn publish(&self) {
+        self.shared.low_water.store(self.ledger.low_water(), Ordering::Relaxed);
+        self.shared.pending.store(self.ledger.pending, Ordering::Relaxed);
+    }
+
+    fn close(mut self) -> Result<(), StoreError> {
+        let unavailable = |failure: Failure| StoreError::Unavailable(failure.to_string().into());
+        self.check_identity().map_err(unavailable)?;
+        let connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => connect::writer(self.shared.paths.database())
+                .map_err(|error| unavailable(error.into()))?,
+        };
+        let closed = self.ledger.close(&connection).and_then(|()| {
+            // It gives back what it can; a reader at work keeps the rest in the WAL, which the next opening reads.
+            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
+        });
+        drop(connection);
+        drop(self.anchor);
+        drop(self.lock);
+        closed.map_err(|error| unavailable(error.into()))
+    }
+}
+
+/// Asks for the write lock until patience ends.
+fn begin(connection: &Connection, patience: Duration) -> Result<(), Failure> {
+    let since = clock::instant();
+    loop {
+        match connection.prepare_cached("BEGIN IMMEDIATE")?.execute([]) {
+            Ok(_) => return Ok(()),
+            Err(error) if is_busy(&error) => {
+                if clock::instant() - since >= patience {
+                    return Err(Failure::Busy);
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn is_busy(error: &rusqlite::Error) -> bool {
+    matches!(error.sqlite_error_code(), Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked))
+}
+
+fn run_all(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    cursors: &mut Cursors,
+    batch: &mut [Command],
+) -> rusqlite::Result<()> {
+    for command in batch {
+        match command {
+            Command::Accept(event, slot) => slot.set(inbox::accept(connection, ledger, event)?),
+            Command::Finish(finish, slot) => {
+                slot.set(Ok(inbox::finish(connection, ledger, finish)?));
+            }
+            Command::Commit(effects, slot) => {
+                slot.set(Ok(inbox::commit(connection, ledger, effects)?));
+            }
+            Command::Claim(claim, slot) => {
+                let plan = claim.plan.as_deref();
+                slot.set(Ok(inbox::claim(connection, ledger, claim.job, plan, claim.attempt)?));
+            }
+            Command::Retain(retain, slot) => {
+                let Retain { payloads_before, events_before, limit } = *retain;
+                let rows = retention::retain(
+                    connection,
+                    ledger,
+                    cursors,
+                    payloads_before,
+                    events_before,
+                    limit,
+                )?;
+                slot.set(Ok(u64::try_from(rows).unwrap_or(0)));
+            }
+            Command::Ping(slot) => {
+                ledger::set_meta(connection, "ping", clock::now().0)?;
+                slot.set(Ok(()));
+            }
+            // `run` takes it out before.
+            Command::Close(slot) => slot.set(Err(StoreError::Closed)),
+        }
+    }
+    ledger.mark(connection)
+}
