@@ -195,25 +195,44 @@ pub(crate) fn line_column(source: &str, offset: usize) -> (usize, usize) {
     (before.bytes().filter(|byte| *byte == b'\n').count() + 1, before[start..].chars().count() + 1)
 }
 
+/// The known word that a misspelt one is nearest to, if any is near: one letter in three may be wrong.
+pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer words are no slips of a finger, and comparing takes their length squared.
+    const CHARACTERS_MAX: usize = 64;
+    if word.chars().count() > CHARACTERS_MAX {
+        return None;
+    }
+    let word = word.to_lowercase();
+    let near = known.into_iter().filter_map(|known| {
+        let lower = known.to_lowercase();
+        let distance = strsim::damerau_levenshtein(&word, &lower);
+        let part = word.len() >= 2 && (lower.starts_with(&word) || word.starts_with(&lower));
+        (part || distance <= (lower.chars().count() / 3).max(1)).then_some((!part, distance, known))
+    });
+    near.min_by_key(|(far, distance, _)| (*far, *distance)).map(|(.., known)| known)
+}
+
 /// Columns of the whole frame.
 const WIDTH: usize = 100;
 
-/// The marked lines of one file. Only they are handed over: of what lies between, empty lines, which are folded away.
+/// The marked lines of one file and what is next to them. Of what lies between, empty lines are handed over, which are folded away.
 fn snippet<'a>(places: &[(AnnotationKind, &'a Place)]) -> Option<Element<'a>> {
     let lines: Vec<usize> = places.iter().map(|(_, place)| place.line_column().0).collect();
     let (first_line, last_line) = (*lines.iter().min()?, *lines.iter().max()?);
 
     let mut text = String::new();
     let mut annotations: Vec<Annotation<'a>> = Vec::new();
-    for number in first_line..=last_line {
+    let (_, first) = places.first()?;
+    for (number, line) in
+        (first_line..=last_line).zip(first.source.split('\n').skip(first_line - 1))
+    {
         let start = text.len();
-        let here = places.iter().zip(&lines).filter(|(_, line)| **line == number);
-        for ((kind, place), _) in here {
-            let line = line_of(place);
-            if text.len() == start {
-                text.extend(place.source[line.clone()].chars().map(visible_char));
-            }
-            let span = characters(place, &line);
+        // The renderer shows a gap of one line rather than fold it.
+        if lines.iter().any(|marked| marked.abs_diff(number) <= 1) {
+            text.extend(line.strip_suffix('\r').unwrap_or(line).chars().map(visible_char));
+        }
+        for ((kind, place), _) in places.iter().zip(&lines).filter(|(_, line)| **line == number) {
+            let span = characters(place, &line_of(place));
             let byte = |index: usize| {
                 let line = &text[start..];
                 start + line.char_indices().nth(index).map_or(line.len(), |(byte, _)| byte)
@@ -226,7 +245,6 @@ fn snippet<'a>(places: &[(AnnotationKind, &'a Place)]) -> Option<Element<'a>> {
         }
         text.push('\n');
     }
-    let (_, first) = places.first()?;
     let snippet = Snippet::source(text).line_start(first_line).path(visible(&first.path));
     Some(snippet.annotations(annotations).into())
 }
@@ -437,6 +455,22 @@ mod tests {
             text.chars().all(|c| c == '\n' || !(c.is_control() || c == '\u{202e}')),
             "{text:?}"
         );
+    }
+
+    #[test]
+    fn a_slip_of_the_finger_is_told_from_another_word() {
+        for (word, expected) in [
+            ("lisen", Some("listen")),
+            ("Listen", Some("listen")),
+            ("max-body", Some("max_body")),
+            ("wrokers", Some("workers")),
+            ("work", Some("workers")),
+            ("banana", None),
+            ("", None),
+        ] {
+            assert_eq!(nearest(word, ["listen", "workers", "max_body"]), expected, "{word}");
+        }
+        assert_eq!(nearest(&"x".repeat(1 << 20), ["listen"]), None);
     }
 
     #[test]

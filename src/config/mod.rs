@@ -7,12 +7,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::frame::Frame;
 
-mod build;
-mod env;
+mod read;
 mod file;
+mod fill;
+mod build;
+mod webhooks;
+mod check;
+mod env;
 pub(crate) mod secret;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use self::build::{How, load, load_text};
+pub(crate) use self::env::{Environment as Variables, Source};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
@@ -28,8 +37,24 @@ pub(crate) struct Config {
     pub(crate) webhooks: Vec<Webhook>,
     /// Plain values that scripts read as `vars.NAME`.
     pub(crate) vars: BTreeMap<Box<str>, serde_json::Value>,
-    /// What works but deserves a word: a `.dev.vars` that is ignored, a secret that is not set, …
-    pub(crate) notes: Vec<String>,
+    /// Every environment variable that the file asks for, in its order.
+    pub(crate) variables: Vec<Variable>,
+    /// What works but deserves a word: a `.dev.vars` that is ignored, a secret that is not set, … Warnings, all of them.
+    pub(crate) notes: Vec<Frame>,
+}
+
+/// An environment variable that config asks for. Its value is nowhere here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variable {
+    pub(crate) name: Box<str>,
+    /// What it is for: "secret of webhook `clerk`", "`server.listen`".
+    pub(crate) purpose: String,
+    /// Whether something does not work without it.
+    pub(crate) required: bool,
+    /// Where it was found; `None`: it is not set.
+    pub(crate) source: Option<Source>,
+    /// Why its value is as good as none.
+    pub(crate) unusable: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
