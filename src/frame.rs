@@ -15,11 +15,13 @@ use serde_json::{Value, json};
 /// One problem, ready to be shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Frame {
+    /// Whether it stops something.
     pub(crate) severity: Severity,
     /// A page of the catalogue, such as `E0201`.
     pub(crate) code: &'static str,
     /// What happened, in a sentence without a full stop. Backticks for what can be typed.
     pub(crate) title: String,
+    /// Where it is, if it is anywhere.
     pub(crate) place: Option<Place>,
     /// What it clashes with, where that is a place too.
     pub(crate) also: Vec<Place>,
@@ -29,10 +31,12 @@ pub(crate) struct Frame {
     pub(crate) notes: Vec<String>,
 }
 
-/// Whether it stops something.
+/// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Severity {
+    /// Something does not go on.
     Error,
+    /// Everything goes on.
     Warning,
 }
 

@@ -19,13 +19,15 @@ pub(crate) struct Rate {
 /// Bytes of `64KiB`, `10MB`, `512B`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
     let (number, unit) = parse(Kind::Size, text)?;
-    number.checked_mul(unit).ok_or(UnitError::TooLarge { kind: Kind::Size })
+    number.checked_mul(unit).ok_or(UnitError { kind: Kind::Size, fault: Fault::TooLarge })
 }
 
 /// The time of `250ms`, `30s`, `5m`, `1h`, `30d`.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     let (number, unit) = parse(Kind::Duration, text)?;
-    let millis = number.checked_mul(unit).ok_or(UnitError::TooLarge { kind: Kind::Duration })?;
+    let millis = number
+        .checked_mul(unit)
+        .ok_or(UnitError { kind: Kind::Duration, fault: Fault::TooLarge })?;
     Ok(Duration::from_millis(millis))
 }
 
@@ -33,7 +35,7 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
 pub(crate) fn parse_rate(text: &str) -> Result<Rate, UnitError> {
     let (count, per) = parse(Kind::Rate, text)?;
     if count == 0 {
-        return Err(UnitError::Zero { kind: Kind::Rate });
+        return Err(UnitError { kind: Kind::Rate, fault: Fault::Zero });
     }
     Ok(Rate { count, per: Duration::from_millis(per) })
 }
@@ -61,8 +63,11 @@ impl fmt::Display for Rate {
 /// What was to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
+    /// Bytes.
     Size,
+    /// A length of time.
     Duration,
+    /// So many per so long.
     Rate,
 }
 
@@ -82,23 +87,43 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why a text is no size, duration or rate. The texts never hold what was written, only what to write instead.
+/// Why a text is no size, duration or rate, and what to write. It never repeats what was written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-pub(crate) enum UnitError {
-    #[error("it is empty; write {kind}")]
-    Empty { kind: Kind },
-    #[error("a bare number has no unit ({}); write `{spelling}`", kind.list())]
-    NoUnit { kind: Kind, spelling: String },
-    #[error("it cannot be negative; write {kind}")]
-    Negative { kind: Kind },
-    #[error("write {kind}")]
-    Malformed { kind: Kind },
-    #[error("the units are {}; write `{spelling}`", kind.list())]
-    Spelling { kind: Kind, spelling: String },
-    #[error("it cannot be 0; write {kind}")]
-    Zero { kind: Kind },
-    #[error("it is too large; write {kind}")]
-    TooLarge { kind: Kind },
+#[error("{}", self.text())]
+pub(crate) struct UnitError {
+    kind: Kind,
+    fault: Fault,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Fault {
+    Empty,
+    /// A bare number, and how it would be right.
+    NoUnit(String),
+    /// Another spelling, and ours.
+    Spelling(String),
+    Negative,
+    Zero,
+    TooLarge,
+    Malformed,
+}
+
+impl UnitError {
+    fn text(&self) -> String {
+        let Self { kind, fault } = self;
+        let units = kind.list();
+        match fault {
+            Fault::NoUnit(spelling) => {
+                format!("a bare number has no unit ({units}); write `{spelling}`")
+            }
+            Fault::Spelling(spelling) => format!("the units are {units}; write `{spelling}`"),
+            Fault::Empty => format!("it is empty; write {kind}"),
+            Fault::Negative => format!("it cannot be negative; write {kind}"),
+            Fault::Zero => format!("it cannot be 0; write {kind}"),
+            Fault::TooLarge => format!("it is too large; write {kind}"),
+            Fault::Malformed => format!("write {kind}"),
+        }
+    }
 }
 
 /// A unit and how many bytes or milliseconds it is.
@@ -178,19 +203,19 @@ impl Kind {
 /// The number and the size of its unit.
 fn parse(kind: Kind, text: &str) -> Result<(u64, u64), UnitError> {
     if text.trim().is_empty() {
-        return Err(UnitError::Empty { kind });
+        return Err(UnitError { kind, fault: Fault::Empty });
     }
     let (digits, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     if digits.is_empty() {
         let trimmed = text.trim_start();
         return Err(match trimmed.strip_prefix('-') {
             Some(rest) if rest.starts_with(|c: char| c.is_ascii_digit()) => {
-                UnitError::Negative { kind }
+                UnitError { kind, fault: Fault::Negative }
             }
             _ => respelled(kind, trimmed),
         });
     }
-    let number = digits.parse().map_err(|_| UnitError::TooLarge { kind })?;
+    let number = digits.parse().map_err(|_| UnitError { kind, fault: Fault::TooLarge })?;
     match kind.units().iter().find(|(name, _)| *name == unit) {
         Some((_, size)) => Ok((number, *size)),
         None => Err(respelled(kind, text)),
@@ -201,14 +226,16 @@ fn parse(kind: Kind, text: &str) -> Result<(u64, u64), UnitError> {
 fn respelled(kind: Kind, text: &str) -> UnitError {
     let text = text.trim();
     let (digits, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
-    let Ok(number) = digits.parse::<u64>() else { return UnitError::Malformed { kind } };
+    let Ok(number) = digits.parse::<u64>() else {
+        return UnitError { kind, fault: Fault::Malformed };
+    };
     if unit.is_empty() {
         let spelling = match kind {
             Kind::Size => print_size(number),
             Kind::Duration => format!("{number}s"),
             Kind::Rate => format!("{number}/s"),
         };
-        return UnitError::NoUnit { kind, spelling };
+        return UnitError { kind, fault: Fault::NoUnit(spelling) };
     }
     let plain = plain_unit(kind, unit);
     let own = kind.units().iter().map(|(name, _)| *name);
@@ -216,8 +243,11 @@ fn respelled(kind: Kind, text: &str) -> UnitError {
         kind.aliases().iter().find(|(alias, _)| *alias == plain).map(|(_, name)| *name)
     });
     match found {
-        Some(name) => UnitError::Spelling { kind, spelling: format!("{number}{name}") },
-        None => UnitError::Malformed { kind },
+        Some(name) => {
+            let spelling = format!("{number}{name}");
+            UnitError { kind, fault: Fault::Spelling(spelling) }
+        }
+        None => UnitError { kind, fault: Fault::Malformed },
     }
 }
 

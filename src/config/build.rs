@@ -10,7 +10,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::check::{Check, Key, span_of};
-use super::env::{Environment as Variables, is_variable_name};
+use super::env::{Variables, is_variable_name};
 use super::file::{self, File};
 use super::fill::{expand, fill};
 use super::read::{Report, parse, quoted, read_file, read_text};
@@ -29,7 +29,7 @@ pub(crate) struct How<'a> {
 
 /// The configuration in a file, with the environment of this process and of the files beside it; or everything that is wrong.
 pub(crate) fn load(path: &Path, how: How<'_>) -> Result<Config, Vec<Frame>> {
-    let text = read_text(path).map_err(|frame| vec![frame])?;
+    let text = read_text(path).map_err(|error| vec![error.frame_with_line(path)])?;
     load_text(path, &text, &Variables::read(folder(path)), how)
 }
 

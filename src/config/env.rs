@@ -17,10 +17,10 @@ use crate::frame::{Frame, Place};
 
 /// The variables of one load.
 #[derive(Default)]
-pub(crate) struct Environment {
-    process: Variables,
-    dot_env: Variables,
-    dev_vars: Variables,
+pub(crate) struct Variables {
+    process: ByName,
+    dot_env: ByName,
+    dev_vars: ByName,
     dot_env_problems: Vec<Frame>,
     dev_vars_problems: Vec<Frame>,
 }
@@ -37,9 +37,9 @@ pub(crate) enum Source {
 }
 
 /// By name. `None` stands for what is not UTF-8.
-type Variables = BTreeMap<String, Option<SecretString>>;
+type ByName = BTreeMap<String, Option<SecretString>>;
 
-impl Environment {
+impl Variables {
     /// The environment of this process and the two files in `folder`.
     pub(crate) fn read(folder: &Path) -> Self {
         let (dot_env, dot_env_problems) = file(&folder.join(".env"));
@@ -114,7 +114,7 @@ pub(super) fn is_variable_name(text: &str) -> bool {
         && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn process() -> Variables {
+fn process() -> ByName {
     let text = |text: OsString| text.into_string();
     std::env::vars_os()
         .filter_map(|(name, value)| {
@@ -125,23 +125,23 @@ fn process() -> Variables {
 
 /// The variables of a file, and its broken lines. A file that is not there has neither; nor has a folder, since `.env` is also what
 /// Python's virtual environments are called.
-fn file(path: &Path) -> (Variables, Vec<Frame>) {
+fn file(path: &Path) -> (ByName, Vec<Frame>) {
     if !path.is_file() && (path.is_dir() || path.symlink_metadata().is_err()) {
-        return (Variables::new(), Vec::new());
+        return (ByName::new(), Vec::new());
     }
     match read_text(path) {
         Ok(text) => parse(&path.display().to_string(), &text),
-        Err(frame) => (Variables::new(), vec![frame]),
+        Err(error) => (ByName::new(), vec![error.frame(path)]),
     }
 }
 
 /// The variables of a text and its broken lines; what is said twice counts as said last.
-fn parse(path: &str, text: &str) -> (Variables, Vec<Frame>) {
+fn parse(path: &str, text: &str) -> (ByName, Vec<Frame>) {
     // Blanks at the end of a last line without a line feed would count as broken.
     let text = if text.ends_with('\n') { text.to_owned() } else { format!("{text}\n") };
     let read = Rc::new(Cell::new(0));
     let lines = LineByLine { rest: text.as_bytes(), read: Rc::clone(&read) };
-    let mut variables = Variables::new();
+    let mut variables = ByName::new();
     let mut problems = Vec::new();
     for item in dotenvy::Iter::new(lines) {
         match item {
@@ -154,21 +154,16 @@ fn parse(path: &str, text: &str) -> (Variables, Vec<Frame>) {
                     _ => 1,
                 };
                 let last = read.get().min(text.lines().count());
-                problems.push(broken_line(path, &text, last.saturating_sub(spread.max(1))));
+                problems.push(broken_line(path, last.saturating_sub(spread.max(1))));
             }
         }
     }
     (variables, problems)
 }
 
-/// Says which line is broken, with all values blanked out.
-fn broken_line(path: &str, text: &str, index: usize) -> Frame {
-    let line = text.lines().nth(index).unwrap_or("");
-    let name_length = line.find('=').map_or(0, |equals| equals + 1);
-    let (name, _) = line.split_at(name_length);
-    let named =
-        !name.is_empty() && name.chars().all(|c| c.is_ascii_alphanumeric() || " _=.".contains(c));
-    let hidden = if named { format!("{name}…") } else { "…".to_owned() };
+/// Says which line is broken and shows nothing of it: what looks like a name may be a piece of a secret.
+fn broken_line(path: &str, index: usize) -> Frame {
+    let hidden = "…";
     let source = format!("{}{hidden}\n", "\n".repeat(index));
     let span: Range<usize> = index..index + hidden.len();
     Frame::error("E0106", format!("line {} of `{path}` is not `NAME=value`", index + 1))
@@ -176,7 +171,7 @@ fn broken_line(path: &str, text: &str, index: usize) -> Frame {
             path: path.to_owned(),
             source: source.into(),
             span,
-            label: "the value is not shown".to_owned(),
+            label: "what stands here is not shown".to_owned(),
         })
         .help("a value with blanks, quotes, `$` or `#` stands in single quotes: `NAME='a value'`")
 }
@@ -196,5 +191,26 @@ impl Read for LineByLine<'_> {
         self.rest = rest;
         self.read.set(self.read.get() + usize::from(now.ends_with(b"\n")));
         Ok(now.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn no_file_of_variables_brings_the_reader_down(
+            text in "(?s)(.{0,200}|([A-Z]{1,2}=?['\"\\\\ $#{}a-z]{0,6}\r?\n){0,12})",
+        ) {
+            let (_, problems) = parse(".env", &text);
+            for problem in problems {
+                let (line, _) = problem.place.as_ref().unwrap().line_column();
+                prop_assert!(line <= text.lines().count().max(1));
+                prop_assert!(problem.render(false).contains("E0106"));
+            }
+        }
     }
 }

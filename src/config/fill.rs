@@ -9,7 +9,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::Variable;
-use super::env::{Environment, Source, is_variable_name};
+use super::env::{Source, Variables, is_variable_name};
 use super::read::{Report, take_out};
 use super::secret::is_value;
 use crate::frame::Frame;
@@ -34,7 +34,7 @@ impl Filled {
 /// Fills all texts of the table; what cannot be filled becomes a problem and is taken out.
 pub(super) fn fill(
     table: &mut Spanned<DeTable<'_>>,
-    environment: &Environment,
+    environment: &Variables,
     development: bool,
     report: &mut Report,
 ) -> Filled {
@@ -112,7 +112,7 @@ pub(super) fn expand<'a>(
 }
 
 struct Walk<'a> {
-    environment: &'a Environment,
+    environment: &'a Variables,
     development: bool,
     filled: Filled,
     failed: Vec<(Range<usize>, FillError)>,
@@ -226,7 +226,7 @@ fn hide_password(text: &str, span: Range<usize>, report: &mut Report) {
 
 fn explain(
     report: &Report,
-    environment: &Environment,
+    environment: &Variables,
     span: Range<usize>,
     error: &FillError,
 ) -> Frame {

@@ -1,14 +1,14 @@
 //! From a file to configuration as written: bytes, text, TOML, filled from the environment, structs. Everything that is wrong is
 //! collected, not only the first thing: what cannot be used is taken out and the rest is read again.
 
-use std::ffi::OsStr;
 use std::fs;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
 use serde::Deserialize;
+use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue, Deserializer};
 
@@ -78,46 +78,76 @@ impl Report {
     }
 }
 
-/// The text of a file, without a byte order mark. Names path and cause where there is none.
-pub(super) fn read_text(path: &Path) -> Result<String, Frame> {
-    let shown = path.display().to_string();
-    let refused = |why: String| Frame::error("E0104", format!("`{shown}` cannot be read: {why}"));
-    let metadata = fs::metadata(path).map_err(|error| {
-        let frame = refused(match fs::read_link(path) {
-            Ok(target) if error.kind() == std::io::ErrorKind::NotFound => {
-                format!("it is a link to `{}`, which does not exist", target.display())
+/// Why there is no text.
+#[derive(Debug, Error)]
+pub(super) enum Unreadable {
+    #[error("there is no such file")]
+    Missing,
+    #[error("it is a link to `{0}`, which does not exist")]
+    Dangling(String),
+    #[error("it is a folder")]
+    Folder,
+    #[error("you may not read it")]
+    Forbidden,
+    #[error("it is larger than {}", print_size(BYTES_MAX))]
+    TooLarge,
+    #[error("it is not UTF-8 from byte {valid} on")]
+    NotUnicode {
+        /// Bytes before the first that is wrong.
+        valid: usize,
+        /// The text with U+FFFD for what is wrong.
+        lossy: String,
+    },
+    #[error("{0}")]
+    Other(std::io::Error),
+}
+
+impl Unreadable {
+    /// For people. Shows no line: it may be one of a file of variables.
+    pub(super) fn frame(&self, path: &Path) -> Frame {
+        let shown = path.display();
+        let frame = Frame::error("E0104", format!("`{shown}` cannot be read: {self}"));
+        match self {
+            Self::Missing | Self::Dangling(_) => {
+                frame.help("name another file with `--config PATH`")
             }
-            _ => cause(&error),
-        });
-        frame.help("name another file with `--config PATH`")
+            Self::Folder => frame.help(format!(
+                "name the file itself: `--config {}`",
+                path.join("config.toml").display()
+            )),
+            Self::NotUnicode { .. } => frame.help("save it as UTF-8"),
+            Self::Forbidden | Self::TooLarge | Self::Other(_) => frame,
+        }
+    }
+
+    /// For people, with the line where there is one.
+    pub(super) fn frame_with_line(&self, path: &Path) -> Frame {
+        let frame = self.frame(path);
+        let Self::NotUnicode { valid, lossy } = self else { return frame };
+        let wrong = *valid..valid + char::REPLACEMENT_CHARACTER.len_utf8();
+        frame.at(Report::new(path, lossy).place(wrong, "here"))
+    }
+}
+
+/// The text of a file, without a byte order mark.
+pub(super) fn read_text(path: &Path) -> Result<String, Unreadable> {
+    let metadata = fs::metadata(path).map_err(|error| match fs::read_link(path) {
+        Ok(target) if error.kind() == ErrorKind::NotFound => {
+            Unreadable::Dangling(target.display().to_string())
+        }
+        _ => Unreadable::from(error),
     })?;
     if metadata.is_dir() {
-        let inside = path.join("config.toml");
-        return Err(refused("it is a folder".to_owned())
-            .help(format!("name the file itself: `--config {}`", inside.display())));
+        return Err(Unreadable::Folder);
     }
     let mut bytes = Vec::new();
-    fs::File::open(path)
-        .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
-        .map_err(|error| refused(cause(&error)))?;
+    fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > BYTES_MAX {
-        return Err(refused(format!("it is larger than {}", print_size(BYTES_MAX))));
+        return Err(Unreadable::TooLarge);
     }
-    let mut text = String::from_utf8(bytes).map_err(|error| {
-        let valid = error.utf8_error().valid_up_to();
-        let source: Arc<str> = mask(&String::from_utf8_lossy(error.as_bytes())).into();
-        let place =
-            Place { path: shown.clone(), source, span: valid..valid + 3, label: String::new() };
-        let frame = refused(format!("it is not UTF-8 from byte {valid} on"));
-        // Of a file of variables no line is shown.
-        if path.file_name() == Some(OsStr::new(".env"))
-            || path.file_name() == Some(OsStr::new(".dev.vars"))
-        {
-            frame
-        } else {
-            frame.at(place)
-        }
-        .help("save it as UTF-8")
+    let mut text = String::from_utf8(bytes).map_err(|error| Unreadable::NotUnicode {
+        valid: error.utf8_error().valid_up_to(),
+        lossy: String::from_utf8_lossy(error.as_bytes()).into_owned(),
     })?;
     if text.starts_with('\u{feff}') {
         text.drain(..'\u{feff}'.len_utf8());
@@ -125,11 +155,13 @@ pub(super) fn read_text(path: &Path) -> Result<String, Frame> {
     Ok(text)
 }
 
-fn cause(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "you may not read it".to_owned(),
-        _ => error.to_string(),
+impl From<std::io::Error> for Unreadable {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            ErrorKind::NotFound => Self::Missing,
+            ErrorKind::PermissionDenied => Self::Forbidden,
+            _ => Self::Other(error),
+        }
     }
 }
 

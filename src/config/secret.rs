@@ -14,6 +14,7 @@ pub(crate) struct Secret {
 }
 
 impl Secret {
+    /// Wraps a value for good.
     pub(crate) fn new(variable: &str, value: String) -> Self {
         Self { variable: variable.into(), value: SecretString::from(value) }
     }
@@ -33,6 +34,7 @@ impl fmt::Debug for Secret {
 /// The secrets of one webhook, newest first; several while one is being rotated.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SecretSet {
+    /// Those that can be used.
     pub(crate) set: Vec<Secret>,
     /// Variables that config names and that the environment lacks, or whose value is not usable.
     pub(crate) missing: Vec<Box<str>>,

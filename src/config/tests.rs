@@ -969,8 +969,8 @@ fn a_broken_line_of_variables_is_told_by_its_number_and_not_by_its_text() {
         error[E0106]: line 6 of `/.env` is not `NAME=value`
          --> /.env:6:1
           |
-        6 | A SPACE=…
-          | ^^^^^^^^^ the value is not shown
+        6 | …
+          | ^ what stands here is not shown
           |
           = help: a value with blanks, quotes, `$` or `#` stands in single quotes: `NAME='a value'`
           = docs: rhaiway docs E0106
