@@ -7,12 +7,21 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::frame::Frame;
 
-mod build;
-mod env;
+mod read;
 mod file;
+mod fill;
+mod build;
+mod webhooks;
+mod check;
+mod env;
 pub(crate) mod secret;
+#[cfg(test)]
+mod tests;
 
+pub(crate) use self::build::{How, load, load_text};
+pub(crate) use self::env::{Source, Variables};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
@@ -20,65 +29,108 @@ pub(crate) use self::secret::{Secret, SecretSet};
 pub(crate) struct Config {
     /// The file, for messages and for paths relative to its folder.
     pub(crate) path: PathBuf,
+    /// Where to listen and for whom.
     pub(crate) server: Server,
+    /// Which pages in browsers may call the routes.
     pub(crate) cors: Cors,
+    /// Where events and documents are kept.
     pub(crate) storage: Storage,
+    /// Where the scripts are, and what one run of them may use.
     pub(crate) scripts: Scripts,
+    /// The door for `rhaiway events` and the like.
     pub(crate) admin: Admin,
+    /// Who posts webhooks, in the order of the file.
     pub(crate) webhooks: Vec<Webhook>,
     /// Plain values that scripts read as `vars.NAME`.
     pub(crate) vars: BTreeMap<Box<str>, serde_json::Value>,
-    /// What works but deserves a word: a `.dev.vars` that is ignored, a secret that is not set, …
-    pub(crate) notes: Vec<String>,
+    /// Every environment variable that the file asks for, in its order.
+    pub(crate) variables: Vec<Variable>,
+    /// What works but deserves a word: a `.dev.vars` that is ignored, a secret that is not set, … Warnings, all of them.
+    pub(crate) notes: Vec<Frame>,
 }
 
+/// An environment variable that config asks for. Its value is nowhere here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Variable {
+    /// As the process and the files spell it.
+    pub(crate) name: Box<str>,
+    /// What it is for: "secret of webhook `clerk`", "`server.listen`".
+    pub(crate) purpose: String,
+    /// Whether something does not work without it.
+    pub(crate) required: bool,
+    /// Where it was found; `None`: it is not set.
+    pub(crate) source: Option<Source>,
+    /// Why its value is as good as none.
+    pub(crate) unusable: Option<&'static str>,
+}
+
+/// How strict to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Environment {
+    /// `.dev.vars` is read, and what is unsafe is only noted.
     Development,
+    /// What is unsafe is refused.
     Production,
 }
 
+/// `[server]`: the main listener.
 #[derive(Clone, Debug)]
 pub(crate) struct Server {
+    /// Port 0 takes a free one.
     pub(crate) listen: SocketAddr,
     /// Worker threads; one per core where the file says 0.
     pub(crate) workers: usize,
+    /// Development wherever the caller forced it.
     pub(crate) environment: Environment,
+    /// How the world reaches this server: scheme, host and port, no slash at the end.
     pub(crate) public_url: Option<Box<str>>,
     /// Bytes of one request's body, at most.
     pub(crate) max_body: u64,
     /// For reading one request's body.
     pub(crate) read_timeout: Duration,
+    /// What running work gets before the process ends; may be zero.
     pub(crate) shutdown_grace: Duration,
+    /// Whose `X-Forwarded-For` and `-Proto` are believed.
     pub(crate) trusted_proxies: Vec<Cidr>,
 }
 
 /// A range of addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cidr {
+    /// The first address of the range.
     pub(crate) address: std::net::IpAddr,
+    /// How many leading bits all of them share.
     pub(crate) prefix: u8,
 }
 
+/// `[cors]`: which pages in browsers may call the routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cors {
     /// Empty: no cross-origin answers at all. `*` stands for any origin.
     pub(crate) origins: Vec<Box<str>>,
+    /// In capital letters.
     pub(crate) methods: Vec<Box<str>>,
+    /// Names of request headers, in lower case.
     pub(crate) headers: Vec<Box<str>>,
+    /// Whether cookies may be sent; never together with `*`.
     pub(crate) credentials: bool,
 }
 
+/// `[storage]`: where events and documents are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct Storage {
     /// The SQLite file.
     pub(crate) path: PathBuf,
+    /// How long finished events are kept.
     pub(crate) retention: Duration,
+    /// Events that may wait; above it webhooks get 503.
     pub(crate) max_pending: u64,
 }
 
+/// `[scripts]`: where they are, and what one run may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Scripts {
+    /// The folder; whether it exists is not asked here.
     pub(crate) dir: PathBuf,
     /// CPU time of one run.
     pub(crate) cpu_budget: Duration,
@@ -88,25 +140,37 @@ pub(crate) struct Scripts {
     pub(crate) timeout: Duration,
 }
 
+/// `[admin]`: the door for `rhaiway events` and the like.
 #[derive(Clone, Debug)]
 pub(crate) struct Admin {
+    /// The Unix socket.
     pub(crate) socket: PathBuf,
 }
 
+/// `[webhooks.NAME]`: one sender of deliveries.
 #[derive(Clone, Debug)]
 pub(crate) struct Webhook {
+    /// `a` to `z`, digits, `_`, `-`, `.`.
     pub(crate) name: Box<str>,
+    /// Where it is posted to; `{name}` stands for one part of the path.
     pub(crate) path: Box<str>,
     /// A row of `webhook/schemes.toml`, or `none`.
     pub(crate) scheme: Box<str>,
+    /// Empty where none is configured.
     pub(crate) secrets: SecretSet,
+    /// How old or early a signature's time may be.
     pub(crate) tolerance: Duration,
+    /// Bytes of one delivery's body, at most: its own bound, or the server's.
     pub(crate) max_body: u64,
+    /// Wall time of one run; `None`: that of the scripts.
     pub(crate) timeout: Option<Duration>,
     /// Handlers of this webhook that run at once, over all workers.
     pub(crate) concurrency: Option<usize>,
+    /// When a failed handler is tried again.
     pub(crate) retry: Backoff,
+    /// Whether a delivery id is handled once.
     pub(crate) dedupe: bool,
+    /// Who answers, and with it whether anything is stored.
     pub(crate) respond: Respond,
     /// Where it stands in the file, for messages that compare it with something else: `config.toml:12:1`.
     pub(crate) place: Box<str>,
