@@ -57,6 +57,19 @@ pub(crate) fn scan<'a>(text: &'a str, pointers: &[Pointer]) -> Result<Found<'a>,
     Ok(Found(found))
 }
 
+/// The text without the blanks between its tokens, as most programs write JSON. It does not check anything.
+pub(crate) fn compact(text: &[u8]) -> Vec<u8> {
+    let mut in_string = false;
+    let mut escaped = false;
+    let kept = text.iter().copied().filter(|byte| {
+        let kept = in_string || !byte.is_ascii_whitespace();
+        in_string ^= *byte == b'"' && !escaped;
+        escaped = in_string && *byte == b'\\' && !escaped;
+        kept
+    });
+    kept.collect()
+}
+
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
         if error.is_syntax() && error.to_string().starts_with("recursion limit exceeded") {
@@ -752,6 +765,12 @@ mod tests {
         ] {
             assert_eq!(scalar.as_name().as_deref(), name);
         }
+    }
+
+    #[test]
+    fn compacting_keeps_what_stands_in_strings() {
+        let text = "{\n  \"a b\" : [ 1, \"x \\\" y\\\\\" , \"\\\\ z\" ]\r\n}\t";
+        assert_eq!(compact(text.as_bytes()), br#"{"a b":[1,"x \" y\\","\\ z"]}"#);
     }
 
     #[test]

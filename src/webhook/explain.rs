@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::scheme::Scheme;
 use super::verifier::{Delivery, Refused, Verifier};
+use crate::json;
 
 /// Bytes of a body for which changes are undone and tried; for longer ones that would cost more than the hint is worth.
 const TRIED_BODY_MAX: usize = 64 * 1024;
@@ -94,7 +95,7 @@ fn undo(verifier: &Verifier, delivery: &Delivery<'_>) -> Option<Change> {
     }
     let before_line_break = body.strip_suffix(b"\r\n").or_else(|| body.strip_suffix(b"\n"));
     [
-        (Change::Spaced, Some(without_blanks(body))),
+        (Change::Spaced, Some(json::compact(body).into())),
         (Change::LineBreakAdded, before_line_break.map(Cow::Borrowed)),
         (
             Change::LineBreakTaken,
@@ -105,19 +106,6 @@ fn undo(verifier: &Verifier, delivery: &Delivery<'_>) -> Option<Change> {
     ]
     .into_iter()
     .find_map(|(change, undone)| verifier.would_match(delivery.headers, &undone?).then_some(change))
-}
-
-/// JSON as most senders write it. What stands in strings stays.
-fn without_blanks(body: &[u8]) -> Cow<'_, [u8]> {
-    let mut in_string = false;
-    let mut escaped = false;
-    let compact = body.iter().copied().filter(|byte| {
-        let kept = in_string || !byte.is_ascii_whitespace();
-        in_string ^= *byte == b'"' && !escaped;
-        escaped = in_string && *byte == b'\\' && !escaped;
-        kept
-    });
-    compact.collect::<Vec<_>>().into()
 }
 
 fn with_carriage_returns(body: &[u8]) -> Option<Cow<'_, [u8]>> {
