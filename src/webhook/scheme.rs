@@ -103,6 +103,11 @@ impl Scheme {
         SCHEMES.iter().map(|scheme| &*scheme.name)
     }
 
+    /// Whether a sender puts its id of a delivery into a header.
+    pub(crate) fn has_id_header(&self) -> bool {
+        matches!(self.id, Some(Place::Header(_)))
+    }
+
     /// The event's type, as text: a number becomes its digits, and what is no name becomes `""`, as does the absence of any.
     pub(crate) fn kind<'a>(
         &self,
