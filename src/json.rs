@@ -17,28 +17,41 @@ const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// `i64::MAX` has 19 digits: a shorter integer fits always, a longer one never.
 const I64_DIGITS: usize = 19;
 
-/// Why a text is not JSON that we take, and where. Columns count bytes, from 1, of the text as `prepare` gives it.
+/// Why a text is not JSON that we take, and where.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum JsonError {
-    #[error("not UTF-8 at line {line} column {column}")]
-    NotUtf8 { line: usize, column: usize },
+    /// The first byte that no UTF-8 has there.
+    #[error("not UTF-8 at {0}")]
+    NotUtf8(At),
+    /// Nothing, or nothing but blanks.
     #[error("empty where JSON is expected")]
     Empty,
-    #[error("nested deeper than {LEVELS_MAX} levels at line {line} column {column}")]
-    TooDeep { line: usize, column: usize },
+    /// Where the first array or object opens that is one too many.
+    #[error("nested deeper than {LEVELS_MAX} levels at {0}")]
+    TooDeep(At),
     /// serde_json's own words for it, which name a line and a column and none of the text.
     #[error("{0}")]
     Syntax(serde_json::Error),
+}
+
+/// A place in a text, both from 1. Columns count bytes, of the text as `prepare` gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    line: usize,
+    column: usize,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "line {} column {}", self.line, self.column)
+    }
 }
 
 /// The body as the text that every reader of JSON gets: without byte order mark, and with integers outside i64 as strings.
 /// It does not say that the text is valid; where nothing has to change, nothing is copied.
 pub(crate) fn prepare(bytes: &[u8]) -> Result<Cow<'_, str>, JsonError> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| {
-        let (line, column) = place(bytes, error.valid_up_to());
-        JsonError::NotUtf8 { line, column }
-    })?;
+    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::NotUtf8(place(bytes, error.valid_up_to())))?;
     Ok(if has_long_digits(bytes) { quote_wide_integers(text) } else { Cow::Borrowed(text) })
 }
 
@@ -73,7 +86,7 @@ pub(crate) fn compact(text: &[u8]) -> Vec<u8> {
 impl From<serde_json::Error> for JsonError {
     fn from(error: serde_json::Error) -> Self {
         if error.is_syntax() && error.to_string().starts_with("recursion limit exceeded") {
-            return Self::TooDeep { line: error.line(), column: error.column() };
+            return Self::TooDeep(At { line: error.line(), column: error.column() });
         }
         Self::Syntax(error)
     }
@@ -86,8 +99,10 @@ pub(crate) struct Pointer(Box<[Box<str>]>);
 /// Why a text is no JSON pointer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum PointerError {
+    /// Its first character is not `/`.
     #[error("a JSON pointer starts with `/`, as in `/data/id`")]
     NoSlash,
+    /// A `~` with neither 0 nor 1 after it.
     #[error("in a JSON pointer `~` is written `~0`, and a `/` inside a name `~1`")]
     Tilde,
 }
@@ -126,9 +141,13 @@ impl<'a> Found<'a> {
 /// A value that is neither an array nor an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Scalar<'a> {
+    /// `null`, which is not the same as absence.
     Null,
+    /// `true` or `false`.
     Bool(bool),
+    /// An integer that fits.
     Integer(i64),
+    /// A number with a point or an exponent, and `-0`.
     Float(f64),
     /// Borrowed from the text unless it was written with escapes.
     Text(Cow<'a, str>),
@@ -165,12 +184,11 @@ fn unescape(name: &str) -> Result<Box<str>, PointerError> {
     Ok(plain.into())
 }
 
-/// Line and column of a byte, both from 1.
-fn place(bytes: &[u8], index: usize) -> (usize, usize) {
+fn place(bytes: &[u8], index: usize) -> At {
     let before = &bytes[..index.min(bytes.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
-    (line, column)
+    At { line, column }
 }
 
 /// Whether 19 digits stand side by side anywhere. Such a run covers a byte at each distance of 19, so only those are looked at.
@@ -581,7 +599,7 @@ mod tests {
             let text = format!(r#"{{"a":{}}}"#, nested(LEVELS_MAX / levels));
             assert!(
                 levels == 2
-                    || matches!(scan(&text, &pointers(&["/a/b"])), Err(JsonError::TooDeep { .. }))
+                    || matches!(scan(&text, &pointers(&["/a/b"])), Err(JsonError::TooDeep(_)))
             );
         }
     }

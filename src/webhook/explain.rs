@@ -14,27 +14,40 @@ const TRIED_BODY_MAX: usize = 64 * 1024;
 /// A refusal, and what probably led to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Explanation {
+    /// The facts.
     pub(crate) refused: Refused,
+    /// Where there is one.
     pub(crate) hint: Option<Hint>,
 }
 
 /// What to look at first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Hint {
+    /// For certain: this change, undone, makes the signature fit.
     #[error(
         "body changed on the way: the signature fits {0}; let nothing between the sender and here rewrite it"
     )]
     BodyChanged(Change),
+    /// The signature alone cannot tell these two apart.
     #[error("either the secret is that of another endpoint, or body changed on the way")]
     SecretOrBody,
+    /// The signature's header of another scheme is there.
     #[error("it carries `{header}`, as scheme `{scheme}` does")]
-    OtherScheme { scheme: &'static str, header: &'static str },
+    OtherScheme {
+        /// That scheme's name.
+        scheme: &'static str,
+        /// And its header.
+        header: &'static str,
+    },
+    /// Senders sign each of their retries with its own time.
     #[error(
         "a delivery sent again is signed anew; this one was held back on its way or recorded, or a clock is wrong"
     )]
     OldOrClock,
+    /// No honest delay makes a delivery come from the future.
     #[error("one of the two clocks is wrong")]
     Clock,
+    /// A mistake that senders of one's own make.
     #[error("the sender has to write seconds")]
     Seconds,
 }
@@ -42,14 +55,19 @@ pub(crate) enum Hint {
 /// A change of a body that can be undone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Change {
+    /// JSON was read and written again, with blanks.
     #[error("once the blanks between its tokens are gone")]
     Spaced,
+    /// As `echo` and text editors do.
     #[error("without the line break at its end")]
     LineBreakAdded,
+    /// As what trims does.
     #[error("with a line break at its end")]
     LineBreakTaken,
+    /// As what converts line ends does.
     #[error("with CR LF for its line breaks")]
     CarriageReturnsTaken,
+    /// As some programs on Windows do.
     #[error("without the byte order mark at its start")]
     MarkAdded,
 }

@@ -29,6 +29,7 @@ pub(crate) struct Scheme {
     pub(crate) kind: Option<Place>,
     /// What scripts see as `event.data`; `None`: the whole payload.
     pub(crate) data: Option<Pointer>,
+    /// What bodies are taken.
     pub(crate) payload: Payload,
     /// What `json::scan` is to look for so that `describe` can tell id and type.
     pub(crate) pointers: Box<[Pointer]>,
@@ -39,23 +40,32 @@ pub(crate) struct Scheme {
 pub(crate) struct Signing {
     /// The signature's header, by family: the first one that a delivery has decides which names of the other lists count.
     pub(crate) signature: Box<[HeaderName]>,
+    /// Between the items of that header.
     pub(crate) separator: char,
     /// Before each signature of the header.
     pub(crate) prefix: Box<str>,
+    /// How each signature is written.
     pub(crate) encoding: Encoding,
+    /// How each signature is made.
     pub(crate) algorithm: Algorithm,
+    /// Of what, one piece after the other.
     pub(crate) content: Box<[Piece]>,
+    /// With what.
     pub(crate) secret: SecretForm,
+    /// When; `None`: senders do not say, and a recorded delivery stays valid.
     pub(crate) timestamp: Option<Timestamp>,
 }
 
 /// One part of what is signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Piece {
+    /// The delivery's id, from its header.
     Id,
     /// As the header writes it.
     Timestamp,
+    /// The raw bytes.
     Body,
+    /// Text that is always the same.
     Literal(Box<str>),
 }
 

@@ -21,6 +21,7 @@ const API_KEY_PREFIXES: [&str; 9] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Algorithm {
+    /// RFC 2104 with SHA-256.
     HmacSha256,
 }
 
@@ -39,6 +40,7 @@ pub(crate) enum Encoding {
 pub(crate) struct SecretForm {
     /// What the sender's secrets begin with; empty where they may be anything.
     pub(crate) prefix: Box<str>,
+    /// What stands after that.
     pub(crate) encoding: SecretEncoding,
 }
 
@@ -56,27 +58,40 @@ pub(crate) enum SecretEncoding {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{variable}` {flaw}")]
 pub(crate) struct Problem {
+    /// The variable's name.
     pub(crate) variable: Box<str>,
+    /// What is wrong with its value.
     pub(crate) flaw: Flaw,
 }
 
 /// What is wrong with a secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Flaw {
+    /// Nothing, or nothing but blanks: an empty key would let everybody sign.
     #[error("is empty")]
     Empty,
+    /// As in a file of examples.
     #[error("has nothing after `{0}`")]
     OnlyPrefix(Box<str>),
+    /// As a file that ends in a line break gives it.
     #[error("begins or ends with a blank or a line break; the secret itself has none")]
     Blanks,
+    /// As `docker --env-file` leaves them.
     #[error("is in quotes; leave them out")]
     Quotes,
+    /// A key of the same provider for something else.
     #[error(
         "begins with `{prefix}`: that is an API key, and the signing secret of a webhook begins with `{expected}`"
     )]
-    ApiKey { prefix: &'static str, expected: Box<str> },
-    #[error("is not a signing secret: `{expected}` and then base64; copy it again")]
-    NotBase64 { expected: Box<str> },
+    ApiKey {
+        /// By which it was recognised.
+        prefix: &'static str,
+        /// What the secret begins with.
+        expected: Box<str>,
+    },
+    /// Cut off, mistyped or something else altogether; the prefix is what it begins with.
+    #[error("is not a signing secret: `{0}` and then base64; copy it again")]
+    NotBase64(Box<str>),
 }
 
 /// A secret made ready to sign and verify with.
@@ -132,10 +147,11 @@ impl Signature {
         Self { text, length }
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    fn as_bytes(&self) -> &[u8] {
         &self.text[..self.length]
     }
 
+    /// For the header that carries it.
     pub(crate) fn to_text(&self) -> String {
         self.as_bytes().iter().map(|byte| char::from(*byte)).collect()
     }
@@ -177,7 +193,7 @@ fn decode(form: &SecretForm, text: &str) -> Result<Vec<u8>, Flaw> {
     match form.encoding {
         SecretEncoding::Raw => Ok(text.as_bytes().to_vec()),
         SecretEncoding::Base64 => {
-            BASE64.decode(rest).map_err(|_| Flaw::NotBase64 { expected: form.prefix.clone() })
+            BASE64.decode(rest).map_err(|_| Flaw::NotBase64(form.prefix.clone()))
         }
     }
 }
