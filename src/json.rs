@@ -51,7 +51,8 @@ impl fmt::Display for At {
 /// It does not say that the text is valid; where nothing has to change, nothing is copied.
 pub(crate) fn prepare(bytes: &[u8]) -> Result<Cow<'_, str>, JsonError> {
     let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
-    let text = std::str::from_utf8(bytes).map_err(|error| JsonError::NotUtf8(place(bytes, error.valid_up_to())))?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|error| JsonError::NotUtf8(place(bytes, error.valid_up_to())))?;
     Ok(if has_long_digits(bytes) { quote_wide_integers(text) } else { Cow::Borrowed(text) })
 }
 

@@ -96,9 +96,9 @@ pub(crate) fn explain(
         Refused::NotConfigured
         | Refused::RepeatedHeader(_)
         | Refused::UnreadableHeader(_)
-        | Refused::LongHeader { .. }
-        | Refused::LongId { .. }
-        | Refused::NoTimestamp { .. }
+        | Refused::LongHeader(_)
+        | Refused::LongId(_)
+        | Refused::NoTimestamp(_)
         | Refused::BadTimestamp(_)
         | Refused::NoSignature { .. } => None,
     };
