@@ -303,7 +303,6 @@ mod tests {
     #[test]
     fn the_rows_of_the_program_read() {
         let schemes = read(ROWS).unwrap();
-        assert!(schemes.iter().all(|scheme| scheme.pointers.len() <= json::POINTERS_MAX));
         assert_eq!(
             Scheme::names().collect::<Vec<_>>(),
             ["none", "standard-webhooks", "stripe", "svix"]

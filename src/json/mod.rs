@@ -4,14 +4,15 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::str::FromStr;
 
-use serde::de::{Deserialize, DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
+mod pointer;
+mod scan;
+
+pub(crate) use self::pointer::{Pointer, PointerError};
+pub(crate) use self::scan::{Found, scan};
 
 /// Levels of arrays and objects that one text may have: what serde_json lets pass.
 pub(crate) const LEVELS_MAX: usize = 127;
-/// Pointers that one scan looks for; those after them are never found. A scheme needs three.
-pub(crate) const POINTERS_MAX: usize = 32;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// `i64::MAX` has 19 digits: a shorter integer fits always, a longer one never.
@@ -56,21 +57,6 @@ pub(crate) fn prepare(bytes: &[u8]) -> Result<Cow<'_, str>, JsonError> {
     Ok(if has_long_digits(bytes) { quote_wide_integers(text) } else { Cow::Borrowed(text) })
 }
 
-/// Checks a prepared text from its first byte to its last, and picks out the scalars that the pointers name.
-pub(crate) fn scan<'a>(text: &'a str, pointers: &[Pointer]) -> Result<Found<'a>, JsonError> {
-    let mut found = vec![None; pointers.len()].into_boxed_slice();
-    let pointers = &pointers[..pointers.len().min(POINTERS_MAX)];
-    let active = (0..pointers.len()).fold(0, |active, index| active | 1 << index);
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    Walk { pointers, found: &mut found, active, depth: 0 }
-        .deserialize(&mut deserializer)
-        .and_then(|()| deserializer.end())
-        .map_err(
-            |error| if text.trim_ascii().is_empty() { JsonError::Empty } else { error.into() },
-        )?;
-    Ok(Found(found))
-}
-
 /// The text without the blanks between its tokens, as most programs write JSON. It does not check anything.
 pub(crate) fn compact(text: &[u8]) -> Vec<u8> {
     let mut in_string = false;
@@ -91,98 +77,6 @@ impl From<serde_json::Error> for JsonError {
         }
         Self::Syntax(error)
     }
-}
-
-/// A JSON pointer (RFC 6901), as the names on its way. The empty one names the whole text.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Pointer(Box<[Box<str>]>);
-
-/// Why a text is no JSON pointer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum PointerError {
-    /// Its first character is not `/`.
-    #[error("a JSON pointer starts with `/`, as in `/data/id`")]
-    NoSlash,
-    /// A `~` with neither 0 nor 1 after it.
-    #[error("in a JSON pointer `~` is written `~0`, and a `/` inside a name `~1`")]
-    Tilde,
-}
-
-impl FromStr for Pointer {
-    type Err = PointerError;
-
-    fn from_str(text: &str) -> Result<Self, PointerError> {
-        if text.is_empty() {
-            return Ok(Self(Box::default()));
-        }
-        let names = text.strip_prefix('/').ok_or(PointerError::NoSlash)?;
-        names.split('/').map(unescape).collect::<Result<_, _>>().map(Self)
-    }
-}
-
-impl fmt::Display for Pointer {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|name| {
-            write!(formatter, "/{}", name.replace('~', "~0").replace('/', "~1"))
-        })
-    }
-}
-
-/// What a scan found, in the order of its pointers.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Found<'a>(Box<[Option<Scalar<'a>>]>);
-
-impl<'a> Found<'a> {
-    /// The value at pointer number `index`; `None` where the text has nothing there, or an array or object.
-    pub(crate) fn get(&self, index: usize) -> Option<&Scalar<'a>> {
-        self.0.get(index)?.as_ref()
-    }
-}
-
-/// A value that is neither an array nor an object.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Scalar<'a> {
-    /// `null`, which is not the same as absence.
-    Null,
-    /// `true` or `false`.
-    Bool(bool),
-    /// An integer that fits.
-    Integer(i64),
-    /// A number with a point or an exponent, and `-0`.
-    Float(f64),
-    /// Borrowed from the text unless it was written with escapes.
-    Text(Cow<'a, str>),
-}
-
-impl<'a> Scalar<'a> {
-    /// Text as it is and a number as its digits; `None` for what names nothing.
-    pub(crate) fn as_name(&self) -> Option<Cow<'a, str>> {
-        match self {
-            Self::Null | Self::Bool(_) => None,
-            Self::Integer(number) => Some(number.to_string().into()),
-            Self::Float(number) => Some(number.to_string().into()),
-            Self::Text(text) => Some(text.clone()),
-        }
-    }
-}
-
-fn unescape(name: &str) -> Result<Box<str>, PointerError> {
-    if !name.contains('~') {
-        return Ok(name.into());
-    }
-    let mut plain = String::with_capacity(name.len());
-    let mut characters = name.chars();
-    while let Some(character) = characters.next() {
-        plain.push(match character {
-            '~' => match characters.next() {
-                Some('0') => '~',
-                Some('1') => '/',
-                _ => return Err(PointerError::Tilde),
-            },
-            other => other,
-        });
-    }
-    Ok(plain.into())
 }
 
 fn place(bytes: &[u8], index: usize) -> At {
@@ -270,222 +164,11 @@ fn is_key(rest: &[u8]) -> bool {
     rest.trim_ascii_start().first() == Some(&b':')
 }
 
-/// Reads one value on the way to what some pointers name.
-struct Walk<'p, 'f, 'a> {
-    pointers: &'p [Pointer],
-    found: &'f mut [Option<Scalar<'a>>],
-    /// One bit for each pointer whose first `depth` names have led here.
-    active: u32,
-    depth: usize,
-}
-
-impl<'a> Walk<'_, '_, 'a> {
-    /// A value for those pointers that end here.
-    fn set(self, scalar: &Scalar<'a>) {
-        for (index, pointer) in self.pointers.iter().enumerate() {
-            if self.active & 1 << index != 0 && pointer.0.len() == self.depth {
-                self.found[index] = Some(scalar.clone());
-            }
-        }
-    }
-
-    /// The pointers that go on from here by a name.
-    fn onward(&self, is_name: impl Fn(&str) -> bool) -> u32 {
-        onward(self.pointers, self.active, self.depth, is_name)
-    }
-
-    /// One step down. What equal keys before this one have given is forgotten: the last one wins, with all that is under it.
-    fn below(&mut self, active: u32) -> Walk<'_, '_, 'a> {
-        for (index, value) in self.found.iter_mut().enumerate().take(POINTERS_MAX) {
-            if active & 1 << index != 0 {
-                *value = None;
-            }
-        }
-        Walk { pointers: self.pointers, found: self.found, active, depth: self.depth + 1 }
-    }
-}
-
-/// `/0` names the first element, `/00` and `/+0` none.
-fn is_index(name: &str, index: usize) -> bool {
-    name.parse() == Ok(index) && (name == "0" || !name.starts_with(['0', '+']))
-}
-
-fn onward(pointers: &[Pointer], active: u32, depth: usize, is_name: impl Fn(&str) -> bool) -> u32 {
-    pointers.iter().enumerate().fold(0, |onward, (index, pointer)| {
-        let goes_on =
-            active & 1 << index != 0 && pointer.0.get(depth).is_some_and(|name| is_name(name));
-        onward | u32::from(goes_on) << index
-    })
-}
-
-impl<'a> DeserializeSeed<'a> for Walk<'_, '_, 'a> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'a> Visitor<'a> for Walk<'_, '_, 'a> {
-    type Value = ();
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.set(&Scalar::Null);
-        Ok(())
-    }
-
-    fn visit_bool<E>(self, value: bool) -> Result<(), E> {
-        self.set(&Scalar::Bool(value));
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, value: i64) -> Result<(), E> {
-        self.set(&Scalar::Integer(value));
-        Ok(())
-    }
-
-    fn visit_u64<E>(self, value: u64) -> Result<(), E> {
-        // Past i64 only in a text that was not prepared; then too the digits are kept.
-        self.set(
-            &i64::try_from(value)
-                .map_or_else(|_| Scalar::Text(value.to_string().into()), Scalar::Integer),
-        );
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, value: f64) -> Result<(), E> {
-        self.set(&Scalar::Float(value));
-        Ok(())
-    }
-
-    fn visit_borrowed_str<E>(self, value: &'a str) -> Result<(), E> {
-        self.set(&Scalar::Text(Cow::Borrowed(value)));
-        Ok(())
-    }
-
-    fn visit_str<E>(self, value: &str) -> Result<(), E> {
-        self.set(&Scalar::Text(Cow::Owned(value.to_owned())));
-        Ok(())
-    }
-
-    fn visit_map<A: MapAccess<'a>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(active) = map.next_key_seed(Key {
-            pointers: self.pointers,
-            active: self.active,
-            depth: self.depth,
-        })? {
-            match active {
-                0 => map.next_value::<Checked>().map(|_| ())?,
-                active => map.next_value_seed(self.below(active))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(mut self, mut seq: A) -> Result<(), A::Error> {
-        for index in 0_usize.. {
-            let active = self.onward(|name| is_index(name, index));
-            let more = match active {
-                0 => seq.next_element::<Checked>()?.is_some(),
-                active => seq.next_element_seed(self.below(active))?.is_some(),
-            };
-            if !more {
-                break;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// Reads a key into the pointers that go on by it.
-struct Key<'p> {
-    pointers: &'p [Pointer],
-    active: u32,
-    depth: usize,
-}
-
-impl<'a> DeserializeSeed<'a> for Key<'_> {
-    type Value = u32;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<u32, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = u32;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<u32, E> {
-        Ok(onward(self.pointers, self.active, self.depth, |name| name == key))
-    }
-}
-
-/// A value that is checked and dropped. serde's own `IgnoredAny` will not do: for it serde_json counts no levels and passes lone
-/// surrogates and `1e400`.
-struct Checked;
-
-impl<'a> Deserialize<'a> for Checked {
-    fn deserialize<D: Deserializer<'a>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Self)
-    }
-}
-
-impl<'a> Visitor<'a> for Checked {
-    type Value = Self;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self, E> {
-        Ok(self)
-    }
-
-    fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self, A::Error> {
-        while map.next_key_seed(Key { pointers: &[], active: 0, depth: 0 })?.is_some() {
-            map.next_value::<Self>()?;
-        }
-        Ok(self)
-    }
-
-    fn visit_seq<A: SeqAccess<'a>>(self, mut seq: A) -> Result<Self, A::Error> {
-        while seq.next_element::<Self>()?.is_some() {}
-        Ok(self)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::scan::{POINTERS_MAX, Scalar};
     use super::*;
 
     fn pointers(texts: &[&str]) -> Vec<Pointer> {
@@ -565,19 +248,9 @@ mod tests {
 
     #[test]
     fn pointers_past_the_bound_are_never_found() {
-        let many = vec![Pointer(["a".into()].into()); POINTERS_MAX + 1];
+        let many = vec!["/a".parse().unwrap(); POINTERS_MAX + 1];
         let found = scan(r#"{"a":1}"#, &many).unwrap();
         assert!(found.get(POINTERS_MAX - 1).is_some() && found.get(POINTERS_MAX).is_none());
-    }
-
-    #[test]
-    fn a_pointer_is_written_as_it_was_read() {
-        for text in ["", "/", "/data/id", "/a~1b/~0~01"] {
-            assert_eq!(text.parse::<Pointer>().unwrap().to_string(), text);
-        }
-        assert_eq!("data".parse::<Pointer>(), Err(PointerError::NoSlash));
-        assert_eq!("/a~2".parse::<Pointer>(), Err(PointerError::Tilde));
-        assert_eq!("/a~".parse::<Pointer>(), Err(PointerError::Tilde));
     }
 
     #[test]
