@@ -14,6 +14,7 @@ mod frame;
 mod id;
 mod json;
 mod memory;
+mod outbound;
 mod units;
 
 fn main() {}

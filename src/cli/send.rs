@@ -1,1 +1,0 @@
-//! rhaiway send.
