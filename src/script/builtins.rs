@@ -1,1 +1,0 @@
-//! Built-ins of Rhai that must give way.
