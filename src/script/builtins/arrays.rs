@@ -278,3 +278,111 @@ fn reduce<'a>(
     let mut step = Callback::of_result_and_item(context, step);
     items.try_fold(start, |result, (index, item)| step.call([&result, item], index))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, run_with};
+
+    #[test]
+    fn closures_get_the_item_or_the_item_and_its_index_or_the_item_as_this() {
+        check("[1, 2, 3].map(|x| x * 2)", "[2, 4, 6]");
+        check("[1, 2, 3].map(|x, i| x * i)", "[0, 2, 6]");
+        check("[1, 2, 3].map(|| this * 2)", "[2, 4, 6]");
+        check("[1, 2, 3].filter(|x| x > 1)", "[2, 3]");
+        check("[1, 2, 3].find(|x| x > 1)", "2");
+        check("[1, 2, 3].find(|x| x > 1, 2)", "3");
+        check("[1, 2, 3].find(|x| x > 9)", "()");
+        check("[1, 2, 3].find_map(|x| if x > 1 { x * 10 })", "20");
+        check(
+            "[[1, 2].some(|x| x > 1), [1, 2].all(|x| x > 1), [].some(|x| true), [].all(|x| false)]",
+            "[true, false, false, true]",
+        );
+        check("[1, 2, 3].reduce(|sum, x| (sum ?? 0) + x)", "6");
+        check("[1, 2, 3].reduce(|sum, x| sum + x, 10)", "16");
+        check("[1, 2, 3].reduce(|sum, x, i| sum + x * i, 0)", "8");
+        check("[1, 2, 3].reduce(|sum| sum + this, 0)", "6");
+        check("[1, 2, 3].reduce_rev(|text, x| text + x, \"\")", "\"321\"");
+        check("[1, 2].zip([3, 4, 5], |x, y| x * y)", "[3, 8]");
+        check("[1, 2, 3, 2].index_of(|x| x == 2, 2)", "3");
+        check("let n = 0; [1, 2].for_each(|x| n += x); n", "3");
+        check("const A = [1, 2]; A.map(|x| x)", "[1, 2]");
+        check("fn twice(x) { x * 2 } [1, 2].map(Fn(\"twice\"))", "[2, 4]");
+        check("[\"a\", \"b\"].map(Fn(\"to_upper\"))", "[\"A\", \"B\"]");
+    }
+
+    #[test]
+    fn a_closure_with_the_wrong_number_of_parameters_is_told_so() {
+        check(
+            "[1].map(|a, b, c| a)",
+            "INVALID_ARGUMENT: the closure given to `map` has 1 parameter",
+        );
+        check("[1].map(Fn(\"nothing\"))", "Function not found: nothing (i64)");
+        check("[1].map(|x| nothing(x))", "Function not found: nothing (i64)");
+    }
+
+    #[test]
+    fn what_a_closure_does_to_an_item_stays_there() {
+        check("let a = [#{ n: 1 }]; a.map(|x| { x.n = 2; x }); a", "[#{\"n\": 1}]");
+        check("let a = [1]; a.for_each(|| this = 5); a", "[1]");
+    }
+
+    #[test]
+    fn s30_a_closure_that_uses_the_array_it_is_called_for_is_an_error_at_once() {
+        let busy = "Data race detected on argument #1 of function";
+        check("let x = [3, 1]; x.map(|v| x.len())", &format!("{busy} 'map'"));
+        check("let u = #{ xs: [1], p: 1 }; u.xs.filter(|e| e == u.p)", &format!("{busy} 'filter'"));
+        check("let x = [3, 1]; let f = || x.push(1); x.map(|v| f.call())", "Data race detected");
+        check("let x = [3, 1]; map(x, |v| v + x.len())", "[5, 3]");
+        check("let u = #{ xs: [1, 2], p: 2 }; let p = u.p; u.xs.filter(|e| e == p)", "[2]");
+    }
+
+    #[test]
+    fn an_ending_inside_a_closure_cannot_be_caught() {
+        for call in [
+            "[1].map(|x| f(x))",
+            "[1].find(|x| f(x))",
+            "[1, 2].sort(|x, y| f(x))",
+            "[1, 2].dedup(|x, y| f(x))",
+            "[1].drain(|x| f(x))",
+            "#{ a: 1 }.map(|k, v| f(v))",
+            "#{ a: 1 }.retain(|k, v| f(v))",
+        ] {
+            let script =
+                format!("fn f(x) {{ blob(2000000000) }} try {{ {call}; }} catch {{ return 1; }} 2");
+            assert_eq!(run_with(1 << 20, &script), "ended: Memory", "{call}");
+        }
+    }
+
+    #[test]
+    fn items_are_found_by_value() {
+        check("[[1, \"b\", #{ a: 1 }].index_of(#{ a: 1 }), [1].index_of(2)]", "[2, -1]");
+        check("[\"a\", \"b\"].index_of(\"b\")", "1");
+        check("[\"a\", \"b\", \"a\"].index_of(\"a\", 1)", "2");
+        check("[1, 2, 1].index_of(1, -1)", "2");
+        check("[1, \"b\"].contains('b') && \"b\" in [1, \"b\"]", "true");
+    }
+
+    #[test]
+    fn get_outside_gives_unit_and_join_makes_text() {
+        check(
+            "[[1, 2].get(1), [1, 2].get(-2), [1, 2].get(2), [1, 2].get(-3), [].get(0)]",
+            "[2, 1, (), (), ()]",
+        );
+        check("[1, \"a\", (), 2.5, ['c']].join(\"-\")", "\"1-a--2.5-['c']\"");
+        check("[[].join(\",\"), [1].join(\",\"), [1, 2].join()]", "[\"\", \"1\", \"12\"]");
+    }
+
+    #[test]
+    fn s16_padding_an_array_ends_at_the_budget() {
+        let room = 32 << 20;
+        let pad = |script: &str| run_with(room, script);
+        assert_eq!(pad("let a = []; a.pad(2000000000, 'x')"), "ended: Memory");
+        assert_eq!(
+            pad("let b = []; b.pad(60000, 1); let a = []; a.pad(100000, b)"),
+            "ended: Memory"
+        );
+        assert_eq!(pad("let a = []; a.pad(9223372036854775807, 1)"), "ended: Memory");
+        assert_eq!(pad("let a = [1]; a.pad(3, 7); a.pad(1, 9); a.pad(-5, 9); a"), "[1, 7, 7]");
+        check("const A = [1]; A.pad(3, 1)", "Non-pure method 'pad' cannot be called on constant");
+    }
+}

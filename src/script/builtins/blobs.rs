@@ -38,3 +38,24 @@ fn pad(blob: &mut Blob, length: i64, value: i64) -> Fallible<()> {
 fn low_byte(value: i64) -> u8 {
     value.to_le_bytes()[0]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, run_with};
+
+    #[test]
+    fn s16_s17_blobs_end_at_the_budget() {
+        for script in [
+            "blob(2000000000)",
+            "blob(9223372036854775807, 1)",
+            "let b = blob(); b.pad(2000000000, 1)",
+            "let b = blob(16000000); b.to_array()",
+        ] {
+            assert_eq!(run_with(32 << 20, script), "ended: Memory", "{script}");
+        }
+        check(
+            "let b = blob(2, 511); b.pad(4, 1); b.pad(1, 9); [b, b.to_array(), blob(-1).len()]",
+            "[[ffff0101], [255, 255, 1, 1], 0]",
+        );
+    }
+}

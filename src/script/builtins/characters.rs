@@ -141,3 +141,51 @@ fn inclusive(range: &RangeInclusive<i64>) -> (i64, i64) {
     let start = (*range.start()).max(0);
     (start, range.end().saturating_sub(start).saturating_add(1))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, engine};
+
+    #[test]
+    fn characters_are_walked_cut_and_found_by_position() {
+        check("let a = []; for c in \"aé\" { a.push(c); } a", "['a', 'é']");
+        check(
+            "let a = []; for c in \"abcd\".chars(1, 2) { a.push(c); } for c in \"abcd\".chars(-1) { a.push(c); } a",
+            "['b', 'c', 'd']",
+        );
+        check(
+            "let a = []; for c in \"abcd\".chars(1..=2) { a.push(c); } for c in \"abcd\".chars(3..9) { a.push(c); } a",
+            "['b', 'c', 'd']",
+        );
+        check(
+            "[\"aébc\".sub_string(1, 2), \"abc\".sub_string(-2), \"abc\".sub_string(5), \"abc\".sub_string(1..2), \"abc\".sub_string(1..=1)]",
+            "[\"éb\", \"bc\", \"\", \"b\", \"b\"]",
+        );
+        check("let s = \"abcdef\"; s.crop(1, 4); s.crop(1..=2); s", "\"cd\"");
+        check(
+            "[\"abcb\".index_of('b', 2), \"abcb\".index_of(\"b\", -1), \"abc\".index_of('b', 5), \"\".index_of(\"\", 0), \"éb\".index_of(\"b\", 1)]",
+            "[3, 3, -1, -1, 1]",
+        );
+        check(
+            "let s = \"abé\"; [s.pop(2), s, s.pop(9), s, s.pop(1)]",
+            "[\"bé\", \"a\", \"a\", \"\", \"\"]",
+        );
+        check("let s = \"ab\"; [s.pop(), s.pop(0), s.pop(-1), s]", "['b', \"\", \"\", \"a\"]");
+    }
+
+    #[test]
+    fn every_position_is_taken_without_a_panic() {
+        let engine = engine();
+        let edges = [i64::MIN, i64::MIN + 1, -3, -1, 0, 1, 2, 3, i64::MAX - 1, i64::MAX];
+        for start in edges {
+            for length in edges {
+                let call = format!(
+                    "let s = \"aéb\"; let x = {start}; let y = {length}; [s.sub_string(x, y), s.sub_string(x..y), s.sub_string(x..=y), s.index_of('é', x), s.pop(x), s.chars(x, y)]; s.crop(x, y); s.crop(x..=y); s.pad(-x / 2 - 1 & 7, 'x'); let a = [1, 2]; a.get(x); a.index_of(1, x); a.find(|v| v == 2, y); s.split(\"é\", x)"
+                );
+                engine.eval::<rhai::Dynamic>(&call).map(|_| ()).unwrap_or_else(|error| {
+                    assert!(error.to_string().contains("overflow"), "{call}: {error}");
+                });
+            }
+        }
+    }
+}

@@ -36,3 +36,34 @@ pub(super) fn same(
     }
     Ok(deep_equal(item, value)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, check_deep};
+
+    #[test]
+    fn s7_comparing_deep_values_is_an_error_that_names_the_depth() {
+        let error = |place: &str| format!("INVALID_VALUE: `{place}`: nested deeper than 128");
+        let arrays = error(&"[0]".repeat(128));
+        for call in [
+            "v == w",
+            "v != w",
+            "[v].contains(w)",
+            "w in [v]",
+            "[v].index_of(w)",
+            "let a = [v, w]; a.dedup()",
+        ] {
+            check_deep(20_000, false, call, &arrays);
+        }
+        check_deep(20_000, true, "v == w", &error(&format!("x{}", ".x".repeat(127))));
+    }
+
+    #[test]
+    fn equality_looks_at_every_part() {
+        check("[1, [2, #{ a: 'x' }]] == [1.0, [2, #{ a: \"x\" }]]", "true");
+        check("[1, 2] == [1, 3] || [1] == [1, 2] || #{ a: 1 } == #{ b: 1 } || [] == #{}", "false");
+        check("#{ a: () } == #{}", "false");
+        check("let f = || 1; [f] == [f]", "INVALID_VALUE: `[0]`: a function cannot be compared");
+        check("let f = || 1; [1].contains(f)", "false");
+    }
+}

@@ -71,3 +71,44 @@ fn sign(float: f64) -> Fallible<i64> {
 fn arithmetic(message: String) -> Box<EvalAltResult> {
     EvalAltResult::ErrorArithmetic(message, Position::NONE).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check;
+
+    #[test]
+    fn numbers_are_as_in_rhai() {
+        check(
+            "let x = 5; let y = -2.5; [-x, +x, abs(-x), y.abs(), (-x).sign(), y.sign(), x.is_odd, x.is_even(), 0.is_zero]",
+            "[-5, 5, 5, 2.5, -1, -1, true, false, true]",
+        );
+        check(
+            "[max(1, 2), min(1, 2), max(1.5, 1), min(2, 1.5), max(\"a\", \"b\")]",
+            "[2, 1, 1.5, 1.5, \"b\"]",
+        );
+        check("let x = true; !x", "false");
+        check("let x = [1]; [take(x), x]", "[[1], ()]");
+        check("const X = [1]; X.take()", "Non-pure method 'take' cannot be called on constant");
+        check("let s = 0; for i in 0..4 { s += i; } for i in range(10, 0, -5) { s += i; } s", "21");
+        check("3 in 1..5 && (1..=5).contains(5)", "true");
+    }
+
+    #[test]
+    fn s32_arithmetic_that_leaves_its_range_is_an_error() {
+        let min = "let min = -9223372036854775807 - 1; ";
+        check("9223372036854775807 + 1", "Addition overflow: 9223372036854775807 + 1");
+        check(&format!("{min} min / -1"), "Division overflow: -9223372036854775808 / -1");
+        check(
+            &format!("{min} min % -1"),
+            "Modulo division by zero or overflow: -9223372036854775808 % -1",
+        );
+        check(&format!("{min} -min"), "integer overflow");
+        check(&format!("{min} abs(min)"), "Negation overflow: --9223372036854775808");
+        check("2 ** 100000", "Exponential overflow: 2 ** 100000");
+        check("1 % 0", "Modulo division by zero or overflow: 1 % 0");
+        check("1 / 0", "Division by zero: 1 / 0");
+        check("for i in range(0, 5, 0) {}", "step value cannot be zero");
+        check("[1 << 70, 1 >> -70, 1 << -1]", "[0, 0, 0]");
+        check("sign(0.0 / 0.0)", "Sign of NaN is undefined");
+    }
+}

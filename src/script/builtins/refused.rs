@@ -72,3 +72,52 @@ fn no_chance(name: &str) -> Fallible<()> {
         "`{name}` does not exist here; `uuid()` gives something new each time, `now()` the time"
     )))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check;
+
+    #[test]
+    fn s24_a_bare_number_is_no_time_to_sleep() {
+        for call in ["sleep(10)", "sleep(0.5)"] {
+            check(
+                call,
+                "INVALID_ARGUMENT: `sleep` takes a duration with its unit: \"250ms\", \"10s\", \"1m\"",
+            );
+        }
+    }
+
+    #[test]
+    fn s25_exit_is_an_error() {
+        for call in ["exit()", "exit(3)", "Fn(\"exit\").call()", "let x = 5; x.exit()"] {
+            check(call, "INVALID_ARGUMENT: `exit` does not exist here; `return` ends a handler");
+        }
+    }
+
+    #[test]
+    fn s26_other_clocks_and_chance_name_now() {
+        check(
+            "timestamp()",
+            "INVALID_ARGUMENT: `timestamp` does not exist here; `now()` gives the time in milliseconds",
+        );
+        check(
+            "rand()",
+            "INVALID_ARGUMENT: `rand` does not exist here; `uuid()` gives something new each time, `now()` the time",
+        );
+    }
+
+    #[test]
+    fn a_function_by_its_bare_name_is_refused() {
+        for call in
+            ["map(\"f\")", "filter(\"f\")", "reduce(\"f\", 1)", "sort(\"f\")", "drain(\"f\")"]
+        {
+            let name = call.split('(').next().unwrap_or_default();
+            check(
+                &format!("fn f(x) {{ x }} let a = [1, 2]; a.{call}"),
+                &format!(
+                    "INVALID_ARGUMENT: `{name}` takes a closure, or `Fn(\"name\")` for a function by name"
+                ),
+            );
+        }
+    }
+}

@@ -192,3 +192,105 @@ fn take_out(
     let mut goes = goes.into_iter();
     Ok(array.extract_if(.., |_| goes.next().unwrap_or(false)).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::testing::check;
+    use super::*;
+
+    #[test]
+    fn arrays_are_sorted_by_their_items_or_by_a_closure() {
+        check("let a = [3, 1, 2]; a.sort(); a", "[1, 2, 3]");
+        check("let a = [3, 1, 2]; a.sort_desc(); a", "[3, 2, 1]");
+        check("[\"b\", \"a\"].order()", "[\"a\", \"b\"]");
+        check("[2.0, -1.0, 0.0].order_desc()", "[2.0, 0.0, -1.0]");
+        check("let a = [3, 1, 2]; a.sort(|x, y| y - x); a", "[3, 2, 1]");
+        check("[3, 1, 2].order(|x, y| x < y)", "[1, 2, 3]");
+        check(
+            "[[\"b\", 1], [\"a\", 1], [\"c\", 0]].order_by(|x, y| x[1] - y[1])",
+            "[[\"c\", 0], [\"b\", 1], [\"a\", 1]]",
+        );
+        check(
+            "[1, \"a\"].order()",
+            "INVALID_ARGUMENT: items of different types cannot be sorted without a closure",
+        );
+        check(
+            "[[1], [2]].order()",
+            "INVALID_ARGUMENT: an array has no order; give `sort` a closure",
+        );
+        check("[[], [()], [1]].map(|a| a.order())", "[[], [()], [1]]");
+    }
+
+    #[test]
+    fn sorting_floats_with_nan_does_not_panic() {
+        check(
+            "let nan = 0.0 / 0.0; let a = []; for i in 0..100 { a.push(nan); a.push(i * 1.0); } a.sort(); a.len()",
+            "200",
+        );
+    }
+
+    #[test]
+    fn s30_an_error_of_the_closure_stops_a_sort_and_leaves_the_array() {
+        check(
+            "let x = [3, 1]; x.sort(|a, b| { x.push(1); a - b })",
+            "Data race detected on argument #1 of function 'sort'",
+        );
+        check(
+            "let a = [3, 1, 2]; try { a.sort(|x, y| throw `${x}`); } catch (err) { a.push(err); } a",
+            "[3, 1, 2, \"3\"]",
+        );
+        check(
+            "let n = 0; let a = [3, 1, 2]; try { a.retain(|x| { n += 1; if n == 2 { throw 1; } false }); } catch {} a",
+            "[3, 1, 2]",
+        );
+        check(
+            "[2, 1].order(|x, y| ())",
+            "INVALID_ARGUMENT: the closure of a sort gives a number (less than, equal to or greater than 0) or a bool, not ()",
+        );
+        check(
+            "[2, 1].order(|x| 1)",
+            "INVALID_ARGUMENT: the closure given to `order` has 2 parameters",
+        );
+    }
+
+    #[test]
+    fn items_are_taken_out_in_place() {
+        check("let a = [1, 1, 2, 1]; a.dedup(); a", "[1, 2, 1]");
+        check("let a = [1, 2, 5, 6]; a.dedup(|x, y| y - x < 2); a", "[1, 5]");
+        check("let a = [1, 2, 3, 4]; [a.drain(|x| x % 2 == 0), a]", "[[2, 4], [1, 3]]");
+        check("let a = [1, 2, 3, 4]; [a.retain(|x, i| i < 1), a]", "[[2, 3, 4], [1]]");
+        check(
+            "let a = [1, 2, 3, 4]; [a.drain(1..3), a, a.retain(0, 1), a]",
+            "[[2, 3], [1, 4], [4], [1]]",
+        );
+        check(
+            "let m = #{ a: 1, b: 2 }; [m.drain(|k, v| v == 2), m, m.map(|k, v| k + v), m.filter(|k| this == 5)]",
+            "[#{\"b\": 2}, #{\"a\": 1}, #{\"a\": \"a1\"}, #{}]",
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn the_sort_is_stable_and_right(values in prop::collection::vec(0_i64..20, 0..200)) {
+            let indices = (0..values.len()).collect();
+            let sorted = merge_sort(indices, |left, right| Ok(values[left] > values[right]));
+            let mut expected: Vec<usize> = (0..values.len()).collect();
+            expected.sort_by_key(|index| values[*index]);
+            prop_assert_eq!(sorted.unwrap(), expected);
+        }
+
+        #[test]
+        fn no_comparison_makes_the_sort_panic(
+            length in 0_usize..100,
+            answers in prop::collection::vec(any::<bool>(), 2000),
+        ) {
+            let mut answers = answers.into_iter();
+            let sorted = merge_sort((0..length).collect(), |_, _| Ok(answers.next().unwrap_or(true)));
+            let mut sorted = sorted.unwrap();
+            sorted.sort_unstable();
+            prop_assert_eq!(sorted, (0..length).collect::<Vec<_>>());
+        }
+    }
+}

@@ -215,3 +215,113 @@ fn shown(text: &str) -> String {
 fn arithmetic(message: String) -> Box<EvalAltResult> {
     EvalAltResult::ErrorArithmetic(message, Position::NONE).into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check, run_with};
+
+    const BUDGET: usize = 32 << 20;
+
+    fn ends(script: &str) {
+        assert_eq!(run_with(BUDGET, script), "ended: Memory", "{script}");
+    }
+
+    #[test]
+    fn s15_a_replacement_that_cannot_fit_ends_the_run_before_it_allocates() {
+        let large = "let s = \"a\"; s.pad(1048576, 'a'); let r = s; ";
+        ends(&format!("{large} s.replace(\"a\", r)"));
+        ends(&format!("{large} s.replace('a', r)"));
+        ends(&format!("{large} s.replace(\"\", r)"));
+        assert_eq!(
+            run_with(BUDGET, &format!("{large} s.replace(\"a\", \"bb\"); s.len()")),
+            "2097152"
+        );
+        check("let s = \"abcabc\"; s.replace(\"b\", \"--\"); s", "\"a--ca--c\"");
+        check(
+            "let s = \"abab\"; s.replace('a', 'x'); s.replace(\"b\", 'y'); s.replace('x', \"\"); s",
+            "\"yy\"",
+        );
+        check("let s = \"aé\"; s.replace(\"\", \".\"); s", "\".a.é.\"");
+        check("let s = \"a\"; s.replace(\"x\", \"y\"); s", "\"a\"");
+    }
+
+    #[test]
+    fn s16_padding_a_string_ends_at_the_budget() {
+        for pad in ["2000000000, 'x'", "2000000000, \"xy\"", "9223372036854775807, \"é\""] {
+            ends(&format!("let s = \"a\"; s.pad({pad})"));
+        }
+        check("let s = \"a\"; s.pad(6, \"é-\"); s", "\"aé-é-é\"");
+        check(
+            "let s = \"abc\"; s.pad(2, '.'); s.pad(-1, '.'); s.pad(5, \"\"); s.pad(4, '.'); s",
+            "\"abc.\"",
+        );
+    }
+
+    #[test]
+    fn s17_splitting_a_large_string_ends_at_the_budget() {
+        let large = "let s = \",\"; s.pad(4000000, ','); ";
+        for split in [
+            "split(\"\")",
+            "split(\",\")",
+            "split(',')",
+            "split(\",\", 3000000)",
+            "split(',', 3000000)",
+            "split_rev(\",\")",
+            "split_rev(',')",
+            "split_rev(\",\", 3000000)",
+            "split_rev(',', 3000000)",
+            "to_chars()",
+        ] {
+            ends(&format!("{large} s.{split}"));
+        }
+        ends("let s = \"\"; s.pad(4000000, \"a \"); s.split()");
+        assert_eq!(run_with(BUDGET, &format!("{large} s.split(\",\", 2).len()")), "2");
+    }
+
+    #[test]
+    fn strings_are_split_as_rhai_splits_them() {
+        check("\"a,b,c\".split(\",\")", "[\"a\", \"b\", \"c\"]");
+        check("\"a,b,c\".split(',', 2)", "[\"a\", \"b,c\"]");
+        check("\"a,b,c\".split_rev(\",\")", "[\"c\", \"b\", \"a\"]");
+        check("\"a,b,c\".split_rev(',', 2)", "[\"c\", \"a,b\"]");
+        check("\" a  b \".split()", "[\"a\", \"b\"]");
+        check(
+            "[\"\".split(), \"\".split(\",\"), \"ab\".split(\"\"), \"ab\".split(\",\", 0)]",
+            "[[\"\"], [\"\"], [\"\", \"a\", \"b\", \"\"], [\"ab\"]]",
+        );
+        check("\"aé\".to_chars()", "['a', 'é']");
+        check("\"hello\".split(2)", "[\"he\", \"llo\"]");
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_counted_as_they_grow() {
+        ends("let b = blob(12000000, 255); b.as_string()");
+        ends("let b = blob(12000000, 255); \"a\" + b");
+        check(
+            "let b = blob(2, 255); b.push(65); let s = \"x\"; s += b; [b.as_string(), \"a\" + b, b + \"z\", s]",
+            "[\"��A\", \"a��A\", \"��Az\", \"x��A\"]",
+        );
+        check("[\"straße\".to_upper(), \"ÀB\".to_lower()]", "[\"STRASSE\", \"àb\"]");
+        check(
+            "let s = \"aB\"; s.make_upper(); let t = \"aB\"; t.make_lower(); [s, t]",
+            "[\"AB\", \"ab\"]",
+        );
+    }
+
+    #[test]
+    fn an_error_of_a_parser_repeats_only_the_start() {
+        check(
+            "[parse_int(\" 42 \"), parse_int(\"ff\", 16), parse_float(\"1.5\")]",
+            "[42, 255, 1.5]",
+        );
+        check(
+            "parse_int(\"x\")",
+            "Error parsing integer number 'x': invalid digit found in string",
+        );
+        check("parse_int(\"1\", 1)", "Invalid radix: '1'");
+        check(
+            "let s = \"x\"; s.pad(1000, 'x'); try { parse_float(s) } catch (err) { return err.message.len() < 200 }",
+            "true",
+        );
+    }
+}

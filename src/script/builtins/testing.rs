@@ -3,7 +3,7 @@
 
 use std::thread;
 
-use rhai::{Dynamic, Engine, EvalAltResult};
+use rhai::{Dynamic, Engine, EvalAltResult, Map, Scope};
 
 use super::ending::{Ending, with_room};
 use crate::script::value::{to_debug_text, to_text};
@@ -30,11 +30,38 @@ pub(crate) fn run(script: &str) -> String {
 
 /// `run` where the script may allocate `room` more bytes.
 pub(crate) fn run_with(room: usize, script: &str) -> String {
+    run_on(room, script, |_| {})
+}
+
+/// `check` for a script with two equal variables `v` and `w`, arrays or maps of so many levels.
+pub(crate) fn check_deep(levels: usize, maps: bool, script: &str, expected: &str) {
+    let result = run_on(usize::MAX, script, move |scope| {
+        for name in ["v", "w"] {
+            scope.push(name, nested(levels, maps));
+        }
+    });
+    assert_eq!(result, expected, "{script}");
+}
+
+fn nested(levels: usize, maps: bool) -> Dynamic {
+    (0..levels).fold(Dynamic::UNIT, |inner, _| {
+        if !maps {
+            return Dynamic::from_array(vec![inner]);
+        }
+        let mut map = Map::new();
+        map.insert("x".into(), inner);
+        map.into()
+    })
+}
+
+fn run_on(room: usize, script: &str, fill: impl FnOnce(&mut Scope<'_>) + Send + 'static) -> String {
     let script = script.to_owned();
     let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(move || {
         let engine = engine();
-        let ast = engine.compile(&script).unwrap();
-        let result = with_room(room, || engine.eval_ast::<Dynamic>(&ast));
+        let mut scope = Scope::new();
+        fill(&mut scope);
+        let ast = engine.compile_with_scope(&scope, &script).unwrap();
+        let result = with_room(room, || engine.eval_ast_with_scope::<Dynamic>(&mut scope, &ast));
         let shown = match result {
             Ok(value) => to_debug_text(&value),
             Err(error) => show(&error),

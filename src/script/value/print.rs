@@ -19,7 +19,7 @@ pub(crate) fn to_text(value: &Dynamic) -> String {
     print(value, false)
 }
 
-/// As it stands inside an array: strings in quotes.
+/// As it stands inside an array: strings and characters in quotes.
 pub(crate) fn to_debug_text(value: &Dynamic) -> String {
     print(value, true)
 }
@@ -61,6 +61,7 @@ impl Printer {
             Kind::Float => {
                 write!(self, "{}", FloatWrapper::new(value.as_float().unwrap_or_default()))
             }
+            Kind::Char if quoted => write!(self, "{:?}", value.as_char().unwrap_or_default()),
             Kind::Char => self.write_char(value.as_char().unwrap_or_default()),
             Kind::Text => match value.read_lock::<ImmutableString>() {
                 Some(text) if quoted => write!(self, "{:?}", text.as_str()),
