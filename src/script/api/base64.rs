@@ -82,3 +82,41 @@ fn decode(text: &Dynamic, engine: &GeneralPurpose) -> Fallible<Vec<u8>> {
         engine.decode(bytes).map_err(|error| refused(&format!("not base64: {error}")))
     })?
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::{check, run_with};
+
+    #[test]
+    fn both_alphabets_are_written_and_read() {
+        check(
+            "[base64::encode(\"\"), base64::encode(\"a\"), base64::encode(blob(3, 255)), base64::encode_url(blob(4, 255))]",
+            r#"["", "YQ==", "////", "_____w"]"#,
+        );
+        check(
+            "[base64::decode(\"YQ==\"), base64::decode(\"YQ\"), base64::decode_url(\"YT8-\")]",
+            r#"["a", "a", "a?>"]"#,
+        );
+        check(
+            "[base64::decode_blob(\"//8=\"), base64::decode_url_blob(\"__8\")]",
+            "[[ffff], [ffff]]",
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_decoded_says_why() {
+        check(
+            "base64::decode(\"a*b=\")",
+            "INVALID_ARGUMENT: not base64: Invalid symbol 42, offset 1.",
+        );
+        check(
+            "base64::decode(\"//8=\")",
+            "INVALID_ARGUMENT: what was decoded is not UTF-8 text; `decode_blob` gives the bytes",
+        );
+        check(
+            "base64::encode(5)",
+            "INVALID_ARGUMENT: a string or a blob is needed, not an integer",
+        );
+        assert_eq!(run_with(1000, "base64::encode(blob(900))"), "ended: Memory");
+    }
+}

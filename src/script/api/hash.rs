@@ -32,3 +32,24 @@ pub(super) fn module() -> Module {
 fn digest(algorithm: &'static Algorithm, value: &Dynamic) -> Fallible<ImmutableString> {
     with_bytes(value, |bytes| hex::encode(digest_of(algorithm, bytes).as_ref()).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::check;
+
+    /// FIPS 180-2's own examples for `abc`.
+    #[test]
+    fn digests_are_those_of_the_standard() {
+        check("hash::sha1(\"abc\")", "\"a9993e364706816aba3e25717850c26c9cd0d89d\"");
+        check(
+            "hash::sha256(\"abc\")",
+            "\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"",
+        );
+        check(
+            "hash::sha384(\"abc\")",
+            "\"cb00753f45a35e8bb5a03d699ac65007272c32ab0eded1631a8b605a43ff5bed8086072ba1e7cc2358baeca134c825a7\"",
+        );
+        check("hash::sha512(\"abc\").len()", "128");
+        check("hash::sha256(\"abc\") == hash::sha256(\"abc\".to_blob())", "true");
+    }
+}

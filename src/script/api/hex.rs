@@ -76,3 +76,23 @@ fn digit(byte: u8) -> Option<u8> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::{check, run_with};
+
+    #[test]
+    fn bytes_become_digits_and_digits_bytes() {
+        check(
+            "[hex::encode(\"aé\"), hex::encode(blob(2, 255)), hex::decode(\"61C3a9\"), hex::decode_blob(\"00fF\")]",
+            r#"["61c3a9", "ffff", "aé", [00ff]]"#,
+        );
+        check("hex::decode(\"abc\")", "INVALID_ARGUMENT: not hex: an odd number of digits");
+        check("hex::decode(\"61é\")", "INVALID_ARGUMENT: not hex: no digits at 2");
+        check(
+            "hex::decode(\"ff\")",
+            "INVALID_ARGUMENT: what was decoded is not UTF-8 text; `decode_blob` gives the bytes",
+        );
+        assert_eq!(run_with(1000, "hex::encode(blob(900))"), "ended: Memory");
+    }
+}

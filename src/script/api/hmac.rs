@@ -50,3 +50,33 @@ fn equal(left: &Dynamic, right: &Dynamic) -> Fallible<bool> {
     let tag = with_bytes(right, |right| sign(&key, right))?;
     with_bytes(left, |left| verify(&key, left, tag.as_ref()).is_ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::check;
+
+    /// RFC 4231, test case 2, and RFC 2202, test case 2.
+    #[test]
+    fn tags_are_those_of_the_rfcs() {
+        let call = |name: &str| format!("hmac::{name}(\"Jefe\", \"what do ya want for nothing?\")");
+        check(
+            &call("sha256"),
+            "\"5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843\"",
+        );
+        check(&call("sha1"), "\"effcdf6ae5eb2fa2d27416d5f184df9c259a7c79\"");
+        check(&format!("{}.sub_string(0, 16)", call("sha384")), "\"af45d2e376484031\"");
+        check(&format!("{}.sub_string(0, 16)", call("sha512")), "\"164b7a7bfcf819e2\"");
+    }
+
+    #[test]
+    fn signatures_are_equal_or_not() {
+        check(
+            "[hmac::equal(\"ab\", \"ab\"), hmac::equal(\"ab\", \"aB\"), hmac::equal(\"ab\", \"abc\"), hmac::equal(\"\", \"\"), hmac::equal(\"ab\", \"ab\".to_blob())]",
+            "[true, false, false, true, true]",
+        );
+        check(
+            "hmac::equal(\"ab\", ())",
+            "INVALID_ARGUMENT: a string or a blob is needed, not (); is the field missing?",
+        );
+    }
+}

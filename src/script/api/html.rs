@@ -80,3 +80,26 @@ fn reference(text: &str) -> Option<(char, usize)> {
     };
     Some((char::from_u32(code)?, end + 1))
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::{check, run_with};
+
+    #[test]
+    fn text_is_escaped_and_back() {
+        check("html::escape(`<a href=\"x\">'&é`)", r#""&lt;a href=&quot;x&quot;&gt;&#39;&amp;é""#);
+        check(
+            "html::unescape(\"&lt;&gt;&amp;&quot;&#39;&apos;&nbsp;&#8217;&#x2019;&#X41;\")",
+            "\"<>&\\\"''\\u{a0}’’A\"",
+        );
+        check(
+            "html::unescape(\"& &x; &#; &#x110000; &#55296; &amp;lt; &#99999999999; &\")",
+            "\"& &x; &#; &#x110000; &#55296; &lt; &#99999999999; &\"",
+        );
+        check("html::unescape(html::escape(\"<&>'\\\"é\"))", r#""<&>'\"é""#);
+        assert_eq!(
+            run_with(1000, "let s = \"\"; s.pad(300, '<'); html::escape(s)"),
+            "ended: Memory"
+        );
+    }
+}

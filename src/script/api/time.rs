@@ -134,3 +134,57 @@ fn short(text: &str) -> Fallible<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::check;
+
+    #[test]
+    fn times_are_written() {
+        check(
+            "[time::iso(0), time::iso(1769860800123)]",
+            r#"["1970-01-01T00:00:00.000Z", "2026-01-31T12:00:00.123Z"]"#,
+        );
+        check(
+            "[time::format(0), time::format(0, \"%d.%m.%Y %H:%M\"), time::format(0, \"%H:%M %:z\", \"+05:30\"), time::format(0, \"%H\", \"-0100\"), time::format(0, \"%H\", \"+02\")]",
+            r#"["1970-01-01 00:00:00", "01.01.1970 00:00", "05:30 +05:30", "23", "02"]"#,
+        );
+    }
+
+    #[test]
+    fn times_are_read() {
+        let ms = |text: &str, expected: &str| check(&format!("time::parse(\"{text}\")"), expected);
+        ms("1970-01-01T00:00:01Z", "1000");
+        ms("1970-01-01T01:00:00.25+01:00", "250");
+        ms("Thu, 01 Jan 1970 00:00:05 GMT", "5000");
+        ms("1970-01-02", "86400000");
+        ms(" 1970-01-01 00:01 ", "60000");
+        check(
+            "[time::parse(\"02/01/1970\", \"%d/%m/%Y\"), time::parse(\"1970-01-01 00:00 +0100\", \"%Y-%m-%d %H:%M %z\"), time::parse(\"1970-01-01 00:02\", \"%Y-%m-%d %H:%M\")]",
+            "[86400000, -3600000, 120000]",
+        );
+        check("time::parse(time::iso(1769860800123))", "1769860800123");
+    }
+
+    #[test]
+    fn what_is_no_time_says_so() {
+        check(
+            "time::parse(\"soon\")",
+            "INVALID_ARGUMENT: `soon` is no time; `2026-01-31T12:00:00Z`, `2026-01-31` and RFC 2822 are read, all else by a pattern",
+        );
+        check(
+            "time::iso(9223372036854775807)",
+            "INVALID_ARGUMENT: 9223372036854775807 is no time: years -9999 to 9999, in milliseconds",
+        );
+        for offset in ["Europe/Berlin", "", "+", "+1", "+99:00", "+02:60", "é", "+é"] {
+            check(
+                &format!("time::format(0, \"%H\", \"{offset}\")"),
+                "INVALID_ARGUMENT: an offset such as \"+02:00\" is expected, or \"UTC\"; zones by name are not known",
+            );
+        }
+        check(
+            "let s = \"%Y\"; s.pad(300, 'x'); time::format(0, s)",
+            "INVALID_ARGUMENT: more than 256 bytes of text for a time",
+        );
+    }
+}

@@ -180,3 +180,66 @@ fn host_and_port(authority: &str) -> Fallible<(&str, Option<u16>)> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::script::builtins::testing::{check, run_with};
+
+    #[test]
+    fn parts_of_urls_are_encoded_and_decoded() {
+        check(
+            "[url::encode(\"a b/é?&=+-._~\"), url::decode(\"a%20b%C3%A9+\")]",
+            r#"["a%20b%2F%C3%A9%3F%26%3D%2B-._~", "a bé+"]"#,
+        );
+        check(
+            "url::decode(\"a%2\")",
+            "INVALID_ARGUMENT: `%` without two hex digits behind it, at 1",
+        );
+        check("url::decode(\"%ff\")", "INVALID_ARGUMENT: what was decoded is not UTF-8 text");
+    }
+
+    #[test]
+    fn query_strings_are_written_and_read() {
+        check(
+            "url::query(#{ a: 1, b: \"x y&é\", c: [1, true], d: (), e: 2.5 })",
+            r#""a=1&b=x+y%26%C3%A9&c=1&c=true&e=2.5""#,
+        );
+        check(
+            "url::query(#{ a: #{} })",
+            "INVALID_ARGUMENT: `a` cannot stand in a query: it is a map",
+        );
+        check(
+            "url::parse_query(\"?a=1&b=x+y%26&a=2&c&a=3\")",
+            r#"#{"a": ["1", "2", "3"], "b": "x y&", "c": ""}"#,
+        );
+        check("url::parse_query(\"\")", "#{}");
+        check("const Q = #{ a: 1 }; url::query(Q)", "\"a=1\"");
+        assert_eq!(
+            run_with(100_000, "let s = \"a\"; s.pad(1000, '&'); url::parse_query(s)"),
+            "ended: Memory"
+        );
+    }
+
+    #[test]
+    fn urls_are_taken_apart() {
+        let shown = |url: &str, expected: &str| check(&format!("url::parse(\"{url}\")"), expected);
+        shown(
+            "HTTPS://me:pw@Example.com:8443/a/b?x=1&y=2#top",
+            r#"#{"fragment": "top", "host": "example.com", "path": "/a/b", "port": 8443, "query": #{"x": "1", "y": "2"}, "scheme": "https"}"#,
+        );
+        shown(
+            "http://[::1]:80",
+            r#"#{"fragment": (), "host": "[::1]", "path": "/", "port": 80, "query": #{}, "scheme": "http"}"#,
+        );
+        shown(
+            "http://a?b",
+            r#"#{"fragment": (), "host": "a", "path": "/", "port": (), "query": #{"b": ""}, "scheme": "http"}"#,
+        );
+        for url in ["", "/a", "http:a", "://a", "1http://a", "http://", "http:///a"] {
+            shown(url, "INVALID_ARGUMENT: not an absolute URL: `scheme://host/path` is expected");
+        }
+        for url in ["http://a:x", "http://a:65536"] {
+            shown(url, "INVALID_ARGUMENT: the port is not a number from 0 to 65535");
+        }
+    }
+}
