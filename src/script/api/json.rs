@@ -31,7 +31,7 @@ pub(super) const SIGNATURES: [Signature; 3] = [
 
 pub(super) fn module() -> Module {
     let mut module = Module::new();
-    set(&mut module, "parse", parse);
+    set(&mut module, "parse", |text: Dynamic| parse(&text));
     set(&mut module, "stringify", |value: Dynamic| text(to_json(&value, Limits::NONE)));
     set(&mut module, "pretty", |value: Dynamic| text(to_json_pretty(&value, Limits::NONE)));
     module
@@ -39,13 +39,13 @@ pub(super) fn module() -> Module {
 
 /// What is called without `json::`.
 pub(crate) fn register(module: &mut Module) {
-    set(module, "parse_json", parse);
+    set(module, "parse_json", |text: Dynamic| parse(&text));
     set(module, "to_json", |map: &mut Map| lend(map, |map| text(to_json(map, Limits::NONE))));
     set(module, "to_json", |value: &mut Dynamic| text(to_json(value, Limits::NONE)));
 }
 
-fn parse(text: Dynamic) -> Fallible<Dynamic> {
-    with_bytes(&text, |bytes| {
+fn parse(text: &Dynamic) -> Fallible<Dynamic> {
+    with_bytes(text, |bytes| {
         let text = crate::json::prepare(bytes)
             .map_err(|error| thrown("INVALID_JSON", &format!("not JSON: {error}")))?;
         Ok(from_json(&text, Limits::NONE)?)

@@ -22,6 +22,7 @@ pub(crate) struct Signature {
     pub(crate) name: &'static str,
     /// The parameters' names, those in brackets may be left out.
     pub(crate) parameters: &'static str,
+    /// The type of the result, in a word or two.
     pub(crate) returns: &'static str,
     /// One sentence, without a full stop.
     pub(crate) does: &'static str,

@@ -1,12 +1,12 @@
 //! Functions of arrays that call a closure, look for a value, or grow. The closures get copies of the items: what they do to them
 //! changes nothing in the array, and an error leaves it as it was.
 
-use rhai::{Array, Blob, Dynamic, FnPtr, ImmutableString, Map, Module, NativeCallContext};
+use rhai::{Array, Blob, Dynamic, FnPtr, ImmutableString, Module, NativeCallContext};
 
 use super::callback::Callback;
 use super::compare::same;
 use super::ending::{Fallible, reserve, room};
-use super::{index_of, lend, set, set_mutating, start_of};
+use super::{index_of, set, set_mutating, start_of};
 use crate::script::value::{Kind, build, kind, to_text};
 
 /// What a script pays for each item of an array.
@@ -54,37 +54,37 @@ fn lookups(module: &mut Module) {
 
 fn closures(module: &mut Module) {
     set(module, "index_of", |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr| {
-        first(&context, array, test, 0).map(index_of)
+        first(context, array, test, 0).map(index_of)
     });
     set(
         module,
         "index_of",
         |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr, start: i64| {
-            first(&context, array, test, start).map(index_of)
+            first(context, array, test, start).map(index_of)
         },
     );
     set(module, "find", |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr| {
-        find(&context, array, test, 0)
+        find(context, array, test, 0)
     });
     set(
         module,
         "find",
         |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr, start: i64| {
-            find(&context, array, test, start)
+            find(context, array, test, start)
         },
     );
     set(module, "find_map", |context: NativeCallContext<'_>, array: &mut Array, map: FnPtr| {
-        find_map(&context, array, map, 0)
+        find_map(context, array, map, 0)
     });
     set(
         module,
         "find_map",
         |context: NativeCallContext<'_>, array: &mut Array, map: FnPtr, start: i64| {
-            find_map(&context, array, map, start)
+            find_map(context, array, map, start)
         },
     );
     set(module, "some", |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr| {
-        first(&context, array, test, 0).map(|found| found.is_some())
+        first(context, array, test, 0).map(|found| found.is_some())
     });
     set(module, "all", all);
     set(module, "for_each", for_each);
@@ -92,23 +92,23 @@ fn closures(module: &mut Module) {
     set(module, "filter", filter);
     set(module, "zip", zip);
     set(module, "reduce", |context: NativeCallContext<'_>, array: &mut Array, step: FnPtr| {
-        reduce(&context, array.iter().enumerate(), step, Dynamic::UNIT)
+        reduce(context, array.iter().enumerate(), step, Dynamic::UNIT)
     });
     set(
         module,
         "reduce",
         |context: NativeCallContext<'_>, array: &mut Array, step: FnPtr, start: Dynamic| {
-            reduce(&context, array.iter().enumerate(), step, start)
+            reduce(context, array.iter().enumerate(), step, start)
         },
     );
     set(module, "reduce_rev", |context: NativeCallContext<'_>, array: &mut Array, step: FnPtr| {
-        reduce(&context, array.iter().enumerate().rev(), step, Dynamic::UNIT)
+        reduce(context, array.iter().enumerate().rev(), step, Dynamic::UNIT)
     });
     set(
         module,
         "reduce_rev",
         |context: NativeCallContext<'_>, array: &mut Array, step: FnPtr, start: Dynamic| {
-            reduce(&context, array.iter().enumerate().rev(), step, start)
+            reduce(context, array.iter().enumerate().rev(), step, start)
         },
     );
 }
@@ -182,7 +182,7 @@ fn position(
 
 /// The first item from `start` on that passes the test.
 fn first(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     array: &[Dynamic],
     test: FnPtr,
     start: i64,
@@ -197,7 +197,7 @@ fn first(
 }
 
 fn find(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     array: &[Dynamic],
     test: FnPtr,
     start: i64,
@@ -207,7 +207,7 @@ fn find(
 }
 
 fn find_map(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     array: &[Dynamic],
     map: FnPtr,
     start: i64,
@@ -223,7 +223,7 @@ fn find_map(
 }
 
 fn all(context: NativeCallContext<'_>, array: &mut Array, test: FnPtr) -> Fallible<bool> {
-    let mut test = Callback::of_item(&context, test);
+    let mut test = Callback::of_item(context, test);
     for (index, item) in array.iter().enumerate() {
         if !test.holds([item], index)? {
             return Ok(false);
@@ -233,7 +233,7 @@ fn all(context: NativeCallContext<'_>, array: &mut Array, test: FnPtr) -> Fallib
 }
 
 fn for_each(context: NativeCallContext<'_>, array: &mut Array, work: FnPtr) -> Fallible<()> {
-    let mut work = Callback::of_item(&context, work);
+    let mut work = Callback::of_item(context, work);
     for (index, item) in array.iter().enumerate() {
         let _ = work.call([item], index)?;
     }
@@ -242,12 +242,12 @@ fn for_each(context: NativeCallContext<'_>, array: &mut Array, work: FnPtr) -> F
 
 fn map(context: NativeCallContext<'_>, array: &mut Array, map: FnPtr) -> Fallible<Array> {
     reserve(array.len() * ITEM_BYTES)?;
-    let mut map = Callback::of_item(&context, map);
+    let mut map = Callback::of_item(context, map);
     array.iter().enumerate().map(|(index, item)| map.call([item], index)).collect()
 }
 
 fn filter(context: NativeCallContext<'_>, array: &mut Array, test: FnPtr) -> Fallible<Array> {
-    let mut test = Callback::of_item(&context, test);
+    let mut test = Callback::of_item(context, test);
     let mut kept = Array::new();
     for (index, item) in array.iter().enumerate() {
         if test.holds([item], index)? {
@@ -264,13 +264,13 @@ fn zip(
     join: FnPtr,
 ) -> Fallible<Array> {
     reserve(array.len().min(other.len()) * ITEM_BYTES)?;
-    let mut join = Callback::of_item(&context, join);
-    let pairs = array.iter().zip(&other).enumerate();
-    pairs.map(|(index, (left, right))| join.call([left, right], index)).collect()
+    let mut join = Callback::of_item(context, join);
+    let pairs = array.iter().zip(other).enumerate();
+    pairs.map(|(index, (left, right))| join.call([left, &right], index)).collect()
 }
 
 fn reduce<'a>(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     mut items: impl Iterator<Item = (usize, &'a Dynamic)>,
     step: FnPtr,
     start: Dynamic,

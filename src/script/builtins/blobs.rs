@@ -1,6 +1,6 @@
 //! Functions of blobs that grow: they ask for room first.
 
-use rhai::{Array, Blob, Dynamic, Module};
+use rhai::{Array, Blob, Module};
 
 use super::arrays::ITEM_BYTES;
 use super::ending::{Fallible, reserve};

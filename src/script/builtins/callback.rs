@@ -7,7 +7,7 @@ use super::ending::{Fallible, refused};
 
 /// A closure at work for one built-in.
 pub(super) struct Callback<'a> {
-    context: &'a NativeCallContext<'a>,
+    context: NativeCallContext<'a>,
     function: FnPtr,
     forms: &'static [Form],
     form: Option<Form>,
@@ -27,26 +27,26 @@ enum Form {
 
 impl<'a> Callback<'a> {
     /// For each item of an array: the item, or the item and its index, or the item as `this`.
-    pub(super) fn of_item(context: &'a NativeCallContext<'a>, function: FnPtr) -> Self {
+    pub(super) fn of_item(context: NativeCallContext<'a>, function: FnPtr) -> Self {
         Self::new(context, function, &[Form::Plain, Form::Indexed, Form::FirstBound])
     }
 
     /// For each item, with what came of those before it.
-    pub(super) fn of_result_and_item(context: &'a NativeCallContext<'a>, function: FnPtr) -> Self {
+    pub(super) fn of_result_and_item(context: NativeCallContext<'a>, function: FnPtr) -> Self {
         Self::new(context, function, &[Form::Plain, Form::Indexed, Form::SecondBound])
     }
 
     /// For each entry of a map: key and value, or the key with the value as `this`.
-    pub(super) fn of_entry(context: &'a NativeCallContext<'a>, function: FnPtr) -> Self {
+    pub(super) fn of_entry(context: NativeCallContext<'a>, function: FnPtr) -> Self {
         Self::new(context, function, &[Form::Plain, Form::SecondBound])
     }
 
     /// For two items that are compared.
-    pub(super) fn of_two(context: &'a NativeCallContext<'a>, function: FnPtr) -> Self {
+    pub(super) fn of_two(context: NativeCallContext<'a>, function: FnPtr) -> Self {
         Self::new(context, function, &[Form::Plain])
     }
 
-    fn new(context: &'a NativeCallContext<'a>, function: FnPtr, forms: &'static [Form]) -> Self {
+    fn new(context: NativeCallContext<'a>, function: FnPtr, forms: &'static [Form]) -> Self {
         Self { context, function, forms, form: None }
     }
 
@@ -93,15 +93,15 @@ impl<'a> Callback<'a> {
     ) -> Fallible<Dynamic> {
         let mut values: Vec<Dynamic> = arguments.into_iter().cloned().collect();
         match form {
-            Form::Plain => self.function.call_raw(self.context, None, values),
+            Form::Plain => self.function.call_raw(&self.context, None, values),
             Form::Indexed => {
                 values.push(i64::try_from(index).unwrap_or(i64::MAX).into());
-                self.function.call_raw(self.context, None, values)
+                self.function.call_raw(&self.context, None, values)
             }
             Form::FirstBound | Form::SecondBound => {
                 let bound = usize::from(matches!(form, Form::SecondBound));
                 let mut this = values.remove(bound);
-                self.function.call_raw(self.context, Some(&mut this), values)
+                self.function.call_raw(&self.context, Some(&mut this), values)
             }
         }
     }

@@ -88,8 +88,8 @@ pub(crate) fn refused(message: &str) -> Box<EvalAltResult> {
 mod tests {
     use super::*;
 
-    fn check(error: EvalAltResult, expected: Option<Ending>) {
-        assert_eq!(Ending::of(&error), expected, "{error:?}");
+    fn check(error: &EvalAltResult, expected: Option<Ending>) {
+        assert_eq!(Ending::of(error), expected, "{error:?}");
     }
 
     #[test]
@@ -98,10 +98,10 @@ mod tests {
         let wrapped = |inner| {
             EvalAltResult::ErrorInFunctionCall("f".into(), String::new(), inner, Position::NONE)
         };
-        check(wrapped(inner), Some(Ending::Timeout));
-        check(wrapped(Box::new(wrapped(Ending::Memory.error()))), Some(Ending::Memory));
-        check(EvalAltResult::ErrorStackOverflow(Position::NONE), Some(Ending::Stack));
-        check(EvalAltResult::ErrorTerminated("no".into(), Position::NONE), None);
-        check(*refused("no"), None);
+        check(&wrapped(inner), Some(Ending::Timeout));
+        check(&wrapped(Box::new(wrapped(Ending::Memory.error()))), Some(Ending::Memory));
+        check(&EvalAltResult::ErrorStackOverflow(Position::NONE), Some(Ending::Stack));
+        check(&EvalAltResult::ErrorTerminated("no".into(), Position::NONE), None);
+        check(&refused("no"), None);
     }
 }

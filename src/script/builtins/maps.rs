@@ -10,21 +10,21 @@ pub(super) fn register(module: &mut Module) {
     set(module, "map", map);
     set(module, "filter", filter);
     set_mutating(module, "drain", |context: NativeCallContext<'_>, map: &mut Map, test: FnPtr| {
-        take_out(&context, map, test, true)
+        take_out(context, map, test, true)
     });
     set_mutating(module, "retain", |context: NativeCallContext<'_>, map: &mut Map, test: FnPtr| {
-        take_out(&context, map, test, false)
+        take_out(context, map, test, false)
     });
 }
 
 fn map(context: NativeCallContext<'_>, map: &mut Map, change: FnPtr) -> Fallible<Map> {
-    let mut change = Callback::of_entry(&context, change);
+    let mut change = Callback::of_entry(context, change);
     let entries = map.iter();
     entries.map(|(key, value)| Ok((key.clone(), change.call([&key.into(), value], 0)?))).collect()
 }
 
 fn filter(context: NativeCallContext<'_>, map: &mut Map, test: FnPtr) -> Fallible<Map> {
-    let mut test = Callback::of_entry(&context, test);
+    let mut test = Callback::of_entry(context, test);
     let mut kept = Map::new();
     for (key, value) in &*map {
         if test.holds([&key.into(), value], 0)? {
@@ -36,7 +36,7 @@ fn filter(context: NativeCallContext<'_>, map: &mut Map, test: FnPtr) -> Fallibl
 
 /// Takes out the entries for which the test says `wanted`, and gives them.
 fn take_out(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     map: &mut Map,
     test: FnPtr,
     wanted: bool,

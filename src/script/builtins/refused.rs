@@ -26,7 +26,7 @@ const BY_NAME: [(&str, usize); 12] = [
 ];
 
 pub(super) fn register(module: &mut Module) {
-    set(module, "exit", || no_exit());
+    set(module, "exit", no_exit);
     set(module, "exit", |_: Dynamic| no_exit());
     set(module, "sleep", |_: i64| no_bare_sleep());
     set(module, "sleep", |_: f64| no_bare_sleep());

@@ -17,13 +17,13 @@ pub(super) fn register(module: &mut Module) {
             module,
             name,
             |context: NativeCallContext<'_>, array: &mut Array, compare: FnPtr| {
-                order_by(&context, array, compare).map(|order| put_in_order(array, &order))
+                order_by(context, array, compare).map(|order| put_in_order(array, &order))
             },
         );
     }
     for name in ["order", "order_by"] {
         set(module, name, |context: NativeCallContext<'_>, array: &mut Array, compare: FnPtr| {
-            order_by(&context, array, compare).map(|order| in_order(array, &order))
+            order_by(context, array, compare).map(|order| in_order(array, &order))
         });
     }
     set_mutating(module, "sort", |array: &mut Array| sort(array, false));
@@ -41,7 +41,7 @@ fn thinning(module: &mut Module) {
         module,
         "dedup",
         |context: NativeCallContext<'_>, array: &mut Array, equal: FnPtr| {
-            let mut equal = Callback::of_two(&context, equal);
+            let mut equal = Callback::of_two(context, equal);
             dedup(array, |earlier, item| equal.holds([earlier, item], 0))
         },
     );
@@ -49,21 +49,21 @@ fn thinning(module: &mut Module) {
         module,
         "drain",
         |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr| {
-            take_out(&context, array, test, true)
+            take_out(context, array, test, true)
         },
     );
     set_mutating(
         module,
         "retain",
         |context: NativeCallContext<'_>, array: &mut Array, test: FnPtr| {
-            take_out(&context, array, test, false)
+            take_out(context, array, test, false)
         },
     );
 }
 
 /// The indices of the items in the order that the closure says: less than 0, or `true`, puts the first before the second.
 fn order_by(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     array: &[Dynamic],
     compare: FnPtr,
 ) -> Fallible<Vec<usize>> {
@@ -179,7 +179,7 @@ fn dedup(
 
 /// Takes out the items for which the test says `wanted`, and gives them.
 fn take_out(
-    context: &NativeCallContext<'_>,
+    context: NativeCallContext<'_>,
     array: &mut Array,
     test: FnPtr,
     wanted: bool,

@@ -1,9 +1,7 @@
 //! Functions of strings that grow, split or copy. Rhai's own allocate many times what they are given before anyone looks, and its
 //! `pad` with an empty string never ends. Each of these counts first.
 
-use rhai::{
-    Array, Blob, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Module, Position,
-};
+use rhai::{Array, Blob, Dynamic, EvalAltResult, ImmutableString, Module, Position};
 
 use super::arrays::ITEM_BYTES;
 use super::ending::{Fallible, reserve};

@@ -23,6 +23,7 @@ pub(crate) enum Full {
 }
 
 impl Buffer {
+    /// Empty, and never longer than `limit` bytes.
     pub(crate) fn new(limit: usize) -> Self {
         Self { text: String::new(), limit }
     }
@@ -47,12 +48,14 @@ impl Buffer {
         Ok(())
     }
 
+    /// All of the text or nothing.
     pub(crate) fn push_str(&mut self, text: &str) -> Result<(), Full> {
         self.reserve(text.len())?;
         self.text.push_str(text);
         Ok(())
     }
 
+    /// One character.
     pub(crate) fn push(&mut self, character: char) -> Result<(), Full> {
         self.reserve(character.len_utf8())?;
         self.text.push(character);
@@ -64,10 +67,7 @@ impl Buffer {
         &mut self.text
     }
 
-    pub(crate) fn len(&self) -> usize {
-        self.text.len()
-    }
-
+    /// What was written.
     pub(crate) fn into_text(self) -> String {
         self.text
     }

@@ -66,7 +66,7 @@ fn maps(left: &rhai::Map, right: &rhai::Map, level: usize) -> Result<bool, Value
 }
 
 /// `deep_equal` of what has no parts.
-pub(crate) fn scalars_equal(left: &Dynamic, right: &Dynamic) -> Result<bool, ValueError> {
+fn scalars_equal(left: &Dynamic, right: &Dynamic) -> Result<bool, ValueError> {
     Ok(match (kind(left), kind(right)) {
         (Kind::Unit, Kind::Unit) => true,
         (Kind::Bool, Kind::Bool) => left.as_bool() == right.as_bool(),

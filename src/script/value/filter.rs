@@ -4,7 +4,8 @@
 use rhai::{Dynamic, Map};
 use serde_json::Value;
 
-use super::{Kind, ValueError, kind, to_plain};
+use super::{Kind, Reason, ValueError, kind, shown, to_plain};
+use crate::script::builtins::ending::refused;
 use crate::store::filter::{Condition, Filter, Test};
 
 /// Tests in one filter; each is looked at for each document.
@@ -14,36 +15,52 @@ const CHOICES_MAX: usize = 1_000;
 /// Each operator, in the order in which messages list them.
 const OPERATORS: &str = "eq, ne, gt, gte, lt, lte, in";
 
-/// A filter that means nothing to the store.
+/// A filter that means nothing to the store: the field, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FilterError {
+#[error("filter on `{field}`: {problem}")]
+pub(crate) struct FilterError {
+    /// As the script wrote it.
+    pub(crate) field: Box<str>,
+    /// What is wrong with its test.
+    pub(crate) problem: FilterProblem,
+}
+
+/// What can be wrong with one test.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum FilterProblem {
+    /// Most often a nested map that means a field inside the field.
     #[error(
-        "filter on `{field}`: `{name}` is no operator; there are {OPERATORS} (a field inside `{field}` is written \"{field}.{name}\")"
+        "`{0}` is no operator; there are {OPERATORS} (a field inside is written with a dot, as one key)"
     )]
-    UnknownOperator { field: Box<str>, name: Box<str> },
-    #[error("filter on `{field}`: an empty map tests nothing; there are {OPERATORS}")]
-    NoOperator { field: Box<str> },
-    #[error("filter on `{field}`: `{operator}` takes a number or a string, not {found}")]
-    NoOrder { field: Box<str>, operator: &'static str, found: &'static str },
-    #[error("filter on `{field}`: `in` takes an array, not {found}")]
-    NotAList { field: Box<str>, found: &'static str },
-    #[error("filter on `{field}`: a field's name is empty")]
-    EmptyName { field: Box<str> },
+    UnknownOperator(Box<str>),
+    /// An empty map.
+    #[error("an empty map tests nothing; there are {OPERATORS}")]
+    NoOperator,
+    /// The operator, and what it was given.
+    #[error("`{0}` takes a number or a string, not {1}")]
+    NoOrder(&'static str, &'static str),
+    /// `in` with something else than an array.
+    #[error("`in` takes an array, not {0}")]
+    NotAList(&'static str),
+    /// `a..b`, or an empty key.
+    #[error("a field's name is empty")]
+    EmptyName,
+    /// This field's tests are one too many.
     #[error("a filter has at most {CONDITIONS_MAX} tests")]
     TooManyConditions,
-    #[error("filter on `{field}`: one of at most {CHOICES_MAX} values")]
-    TooManyChoices { field: Box<str> },
-    #[error("filter on `{field}`: {error}")]
-    Value { field: Box<str>, error: ValueError },
+    /// A list that is too long.
+    #[error("one of at most {CHOICES_MAX} values")]
+    TooManyChoices,
+    /// A value that no document can hold.
+    #[error(transparent)]
+    Value(#[from] ValueError),
 }
 
 impl From<FilterError> for Box<rhai::EvalAltResult> {
     fn from(error: FilterError) -> Self {
-        match error {
-            FilterError::Value { error, .. } if error.reason == super::Reason::Memory => {
-                error.into()
-            }
-            error => crate::script::builtins::ending::refused(&error.to_string()),
+        match error.problem {
+            FilterProblem::Value(error) if error.reason == Reason::Memory => error.into(),
+            _ => refused(&error.to_string()),
         }
     }
 }
@@ -52,71 +69,61 @@ impl From<FilterError> for Box<rhai::EvalAltResult> {
 pub(crate) fn to_filter(map: &Map) -> Result<Filter, FilterError> {
     let mut conditions = Vec::new();
     for (field, value) in map {
+        let on_field = |problem| FilterError { field: shown(field).into(), problem };
         let path: Vec<Box<str>> = field.split('.').map(Box::from).collect();
         if path.iter().any(|name| name.is_empty()) {
-            return Err(FilterError::EmptyName { field: field.as_str().into() });
+            return Err(on_field(FilterProblem::EmptyName));
         }
-        for test in tests(field, value)? {
+        for test in tests(value).map_err(on_field)? {
             conditions.push(Condition { path: path.clone(), test });
         }
         if conditions.len() > CONDITIONS_MAX {
-            return Err(FilterError::TooManyConditions);
+            return Err(on_field(FilterProblem::TooManyConditions));
         }
     }
     Ok(Filter(conditions))
 }
 
-fn tests(field: &str, value: &Dynamic) -> Result<Vec<Test>, FilterError> {
+fn tests(value: &Dynamic) -> Result<Vec<Test>, FilterProblem> {
     match kind(value) {
-        Kind::Array => Ok(vec![Test::In(choices(field, value)?)]),
+        Kind::Array => Ok(vec![Test::In(choices(value)?)]),
         Kind::Map => {
-            let map =
-                value.as_map_ref().map_err(|_| FilterError::NoOperator { field: field.into() })?;
+            let map = value.as_map_ref().map_err(|_| FilterProblem::NoOperator)?;
             if map.is_empty() {
-                return Err(FilterError::NoOperator { field: field.into() });
+                return Err(FilterProblem::NoOperator);
             }
-            map.iter().map(|(name, operand)| test(field, name, operand)).collect()
+            map.iter().map(|(name, operand)| test(name, operand)).collect()
         }
-        _ => Ok(vec![Test::In(vec![plain(field, value)?])]),
+        _ => Ok(vec![Test::In(vec![to_plain(value)?])]),
     }
 }
 
-fn test(field: &str, name: &str, operand: &Dynamic) -> Result<Test, FilterError> {
+fn test(name: &str, operand: &Dynamic) -> Result<Test, FilterProblem> {
     Ok(match name {
-        "eq" => Test::In(vec![plain(field, operand)?]),
-        "ne" => Test::Not(plain(field, operand)?),
-        "gt" => Test::Greater { than: ordered(field, "gt", operand)?, or_equal: false },
-        "gte" => Test::Greater { than: ordered(field, "gte", operand)?, or_equal: true },
-        "lt" => Test::Less { than: ordered(field, "lt", operand)?, or_equal: false },
-        "lte" => Test::Less { than: ordered(field, "lte", operand)?, or_equal: true },
-        "in" => Test::In(choices(field, operand)?),
-        _ => {
-            let name = name.chars().take(super::KEY_SHOWN_MAX).collect::<String>().into();
-            return Err(FilterError::UnknownOperator { field: field.into(), name });
-        }
+        "eq" => Test::In(vec![to_plain(operand)?]),
+        "ne" => Test::Not(to_plain(operand)?),
+        "gt" => Test::Greater { than: ordered("gt", operand)?, or_equal: false },
+        "gte" => Test::Greater { than: ordered("gte", operand)?, or_equal: true },
+        "lt" => Test::Less { than: ordered("lt", operand)?, or_equal: false },
+        "lte" => Test::Less { than: ordered("lte", operand)?, or_equal: true },
+        "in" => Test::In(choices(operand)?),
+        _ => return Err(FilterProblem::UnknownOperator(shown(name).into())),
     })
 }
 
-fn choices(field: &str, operand: &Dynamic) -> Result<Vec<Value>, FilterError> {
-    match plain(field, operand)? {
+fn choices(operand: &Dynamic) -> Result<Vec<Value>, FilterProblem> {
+    match to_plain(operand)? {
         Value::Array(values) if values.len() <= CHOICES_MAX => Ok(values),
-        Value::Array(_) => Err(FilterError::TooManyChoices { field: field.into() }),
-        _ => Err(FilterError::NotAList { field: field.into(), found: kind(operand).words() }),
+        Value::Array(_) => Err(FilterProblem::TooManyChoices),
+        _ => Err(FilterProblem::NotAList(kind(operand).words())),
     }
 }
 
-fn ordered(field: &str, operator: &'static str, operand: &Dynamic) -> Result<Value, FilterError> {
-    match plain(field, operand)? {
+fn ordered(operator: &'static str, operand: &Dynamic) -> Result<Value, FilterProblem> {
+    match to_plain(operand)? {
         value @ (Value::Number(_) | Value::String(_)) => Ok(value),
-        _ => {
-            let found = kind(operand).words();
-            Err(FilterError::NoOrder { field: field.into(), operator, found })
-        }
+        _ => Err(FilterProblem::NoOrder(operator, kind(operand).words())),
     }
-}
-
-fn plain(field: &str, value: &Dynamic) -> Result<Value, FilterError> {
-    to_plain(value).map_err(|error| FilterError::Value { field: field.into(), error })
 }
 
 #[cfg(test)]
@@ -161,7 +168,7 @@ mod tests {
     fn what_means_nothing_is_refused_with_what_there_is() {
         check(
             r#"{"customer":{"id":5}}"#,
-            "filter on `customer`: `id` is no operator; there are eq, ne, gt, gte, lt, lte, in (a field inside `customer` is written \"customer.id\")",
+            "filter on `customer`: `id` is no operator; there are eq, ne, gt, gte, lt, lte, in (a field inside is written with a dot, as one key)",
         );
         check(
             r#"{"a":{}}"#,
@@ -171,7 +178,10 @@ mod tests {
         check(r#"{"a":{"in":5}}"#, "filter on `a`: `in` takes an array, not an integer");
         check(r#"{"a..b":5}"#, "filter on `a..b`: a field's name is empty");
         let fields: Vec<_> = (0..65).map(|n| format!(r#""f{n}":1"#)).collect();
-        check(&format!("{{{}}}", fields.join(",")), "a filter has at most 64 tests");
+        check(
+            &format!("{{{}}}", fields.join(",")),
+            "filter on `f9`: a filter has at most 64 tests",
+        );
         let choices = vec!["1"; 1_001].join(",");
         check(&format!(r#"{{"a":[{choices}]}}"#), "filter on `a`: one of at most 1000 values");
     }

@@ -4,22 +4,22 @@
 
 mod buffer;
 mod equal;
+mod error;
 pub(crate) mod filter;
+mod kind;
 mod print;
 mod read;
 mod write;
 
-use std::any::TypeId;
-use std::fmt;
-use std::ops::{Range, RangeInclusive};
+use rhai::Dynamic;
 
-use rhai::{Array, Blob, Dynamic, EvalAltResult, FnPtr, ImmutableString, Map};
-
-use crate::script::builtins::ending::{Ending, thrown};
 use crate::store::Number;
 
 pub(crate) use buffer::{Buffer, Full, build};
-pub(crate) use equal::{deep_equal, scalars_equal};
+pub(crate) use equal::deep_equal;
+use error::shown;
+pub(crate) use error::{Reason, ValueError};
+pub(in crate::script) use kind::{Kind, kind};
 pub(crate) use print::{to_debug_text, to_text};
 pub(crate) use read::from_json;
 pub(crate) use write::{to_json, to_json_pretty, to_plain};
@@ -39,106 +39,6 @@ impl Limits {
     pub(crate) const NONE: Self = Self { bytes: usize::MAX };
 }
 
-/// A value that cannot be what it was to become, and where in it the reason lies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ValueError {
-    pub(crate) reason: Reason,
-    /// From the innermost out, as it is found.
-    steps: Vec<Step>,
-}
-
-/// Why a value cannot be converted or compared.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Reason {
-    #[error("{0} cannot be JSON")]
-    NotJson(&'static str),
-    #[error("a value of type `{0}` cannot be JSON")]
-    NotJsonType(Box<str>),
-    #[error("{0} cannot be compared")]
-    NotComparable(&'static str),
-    #[error("nested deeper than {0}")]
-    TooDeep(usize),
-    #[error("more than {limit} bytes of JSON")]
-    TooLarge { limit: usize },
-    /// Ends the run where one is on.
-    #[error("more than the script's memory_budget")]
-    Memory,
-    /// The script is just changing it.
-    #[error("a variable that a call on it still uses cannot be read")]
-    InUse,
-    #[error("not JSON: {0}")]
-    Syntax(Box<str>),
-    #[error("not a number, but {0}")]
-    NotANumber(&'static str),
-}
-
-/// One step from a value to a part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Key(Box<str>),
-    Index(usize),
-}
-
-/// Longest part of a key that an error repeats; payloads choose their keys.
-const KEY_SHOWN_MAX: usize = 64;
-
-impl ValueError {
-    pub(crate) fn path(&self) -> String {
-        let mut path = String::new();
-        for step in self.steps.iter().rev() {
-            match step {
-                Step::Index(index) => path.push_str(&format!("[{index}]")),
-                Step::Key(key) if is_name(key) && path.is_empty() => path.push_str(key),
-                Step::Key(key) if is_name(key) => path.push_str(&format!(".{key}")),
-                Step::Key(key) => path.push_str(&format!("[{key:?}]")),
-            }
-        }
-        path
-    }
-
-    fn under_key(mut self, key: &str) -> Self {
-        let mut shown: String = key.chars().take(KEY_SHOWN_MAX).collect();
-        if shown.len() < key.len() {
-            shown.push('…');
-        }
-        self.steps.push(Step::Key(shown.into()));
-        self
-    }
-
-    fn under_index(mut self, index: usize) -> Self {
-        self.steps.push(Step::Index(index));
-        self
-    }
-}
-
-impl From<Reason> for ValueError {
-    fn from(reason: Reason) -> Self {
-        Self { reason, steps: Vec::new() }
-    }
-}
-
-impl fmt::Display for ValueError {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.steps.is_empty() {
-            write!(formatter, "`{}`: ", self.path())?;
-        }
-        self.reason.fmt(formatter)
-    }
-}
-
-impl std::error::Error for ValueError {}
-
-/// As a script meets it: a lack of memory ends the run, all else may be caught.
-impl From<ValueError> for Box<EvalAltResult> {
-    fn from(error: ValueError) -> Self {
-        match &error.reason {
-            Reason::Memory => Ending::Memory.error(),
-            Reason::Syntax(_) => thrown("INVALID_JSON", &error.to_string()),
-            _ => thrown("INVALID_VALUE", &error.to_string()),
-        }
-    }
-}
-
 /// A number of a script, for `increment`.
 pub(crate) fn to_number(value: &Dynamic) -> Result<Number, ValueError> {
     match kind(value) {
@@ -151,99 +51,12 @@ pub(crate) fn to_number(value: &Dynamic) -> Result<Number, ValueError> {
     }
 }
 
-/// What a value is, for everything that treats each kind in its own way. Never call it on a shared value.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Unit,
-    Bool,
-    Int,
-    Float,
-    Char,
-    Text,
-    Array,
-    Map,
-    Blob,
-    Function,
-    Timestamp,
-    Range,
-    RangeInclusive,
-    /// A captured variable: look inside with `read_lock::<Dynamic>`, which gives `None` while it is in use.
-    Shared,
-    Other,
-}
-
-impl Kind {
-    /// How messages name it.
-    pub(crate) const fn words(self) -> &'static str {
-        match self {
-            Self::Unit => "()",
-            Self::Bool => "a bool",
-            Self::Int => "an integer",
-            Self::Float => "a float",
-            Self::Char => "a character",
-            Self::Text => "a string",
-            Self::Array => "an array",
-            Self::Map => "a map",
-            Self::Blob => "a blob",
-            Self::Function => "a function",
-            Self::Timestamp => "a timestamp",
-            Self::Range | Self::RangeInclusive => "a range",
-            Self::Shared => "a variable in use",
-            Self::Other => "a value of another type",
-        }
-    }
-}
-
-/// Asks for the type once. Rhai's own `type_id` panics on a shared value that is in use, so those are told apart first.
-pub(crate) fn kind(value: &Dynamic) -> Kind {
-    if value.is_shared() {
-        return Kind::Shared;
-    }
-    let id = value.type_id();
-    if id == TypeId::of::<ImmutableString>() {
-        Kind::Text
-    } else if id == TypeId::of::<Map>() {
-        Kind::Map
-    } else if id == TypeId::of::<i64>() {
-        Kind::Int
-    } else if id == TypeId::of::<Array>() {
-        Kind::Array
-    } else if id == TypeId::of::<()>() {
-        Kind::Unit
-    } else if id == TypeId::of::<bool>() {
-        Kind::Bool
-    } else if id == TypeId::of::<f64>() {
-        Kind::Float
-    } else if id == TypeId::of::<char>() {
-        Kind::Char
-    } else if id == TypeId::of::<Blob>() {
-        Kind::Blob
-    } else if id == TypeId::of::<FnPtr>() {
-        Kind::Function
-    } else if id == TypeId::of::<Range<i64>>() {
-        Kind::Range
-    } else if id == TypeId::of::<RangeInclusive<i64>>() {
-        Kind::RangeInclusive
-    } else if id == TypeId::of::<rhai::Instant>() {
-        Kind::Timestamp
-    } else {
-        Kind::Other
-    }
-}
-
-/// Whether a key can stand after a dot.
-fn is_name(key: &str) -> bool {
-    let mut characters = key.chars();
-    characters.next().is_some_and(|first| first.is_ascii_alphabetic() || first == '_')
-        && characters.all(|next| next.is_ascii_alphanumeric() || next == '_')
-}
-
 #[cfg(test)]
 mod tests {
     use std::thread;
 
     use proptest::prelude::*;
-    use rhai::{Dynamic, FnPtr};
+    use rhai::{Array, Dynamic, FnPtr, Map};
     use serde_json::Value;
 
     use super::*;

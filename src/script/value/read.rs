@@ -18,7 +18,7 @@ const LARGE_TEXT: usize = 4096;
 /// One value from JSON text.
 pub(crate) fn from_json(text: &str, limits: Limits) -> Result<Dynamic, ValueError> {
     if text.len() > limits.bytes {
-        return Err(Reason::TooLarge { limit: limits.bytes }.into());
+        return Err(Reason::TooLarge(limits.bytes).into());
     }
     let state = State { countdown: Cell::new(VALUES_BETWEEN_LOOKS), reason: RefCell::new(None) };
     let mut deserializer = serde_json::Deserializer::from_str(text);
@@ -231,6 +231,6 @@ mod tests {
         assert!(with_room(150_000, || read(&text)).is_ok());
         assert_eq!(read(&"[".repeat(1_000_000)).unwrap_err().reason, Reason::TooDeep(127));
         let limits = Limits { bytes: 10 };
-        assert_eq!(from_json(&ones, limits).unwrap_err().reason, Reason::TooLarge { limit: 10 });
+        assert_eq!(from_json(&ones, limits).unwrap_err().reason, Reason::TooLarge(10));
     }
 }

@@ -117,7 +117,7 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) -> Result<(), ValueError> {
-        let escaped: usize = text.bytes().map(|byte| escaped_len(byte)).sum();
+        let escaped: usize = text.bytes().map(escaped_len).sum();
         self.reserve(escaped + 2)?;
         let out = self.out.text_mut();
         out.push('"');
@@ -170,7 +170,7 @@ impl Writer {
 
     fn full(&self, full: Full) -> ValueError {
         match full {
-            Full::Limit => Reason::TooLarge { limit: self.limits.bytes }.into(),
+            Full::Limit => Reason::TooLarge(self.limits.bytes).into(),
             Full::Memory => Reason::Memory.into(),
         }
     }
