@@ -314,7 +314,7 @@ mod tests {
     fn a_closure_with_the_wrong_number_of_parameters_is_told_so() {
         check(
             "[1].map(|a, b, c| a)",
-            "INVALID_ARGUMENT: the closure given to `map` has 1 parameter",
+            "INVALID_ARGUMENT: `map` calls its closure with 1 argument; this one takes another number",
         );
         check("[1].map(Fn(\"nothing\"))", "Function not found: nothing (i64)");
         check("[1].map(|x| nothing(x))", "Function not found: nothing (i64)");

@@ -115,7 +115,7 @@ impl<'a> Callback<'a> {
     fn wrong_parameters(&self, parameters: usize) -> Box<EvalAltResult> {
         let plural = if parameters == 1 { "" } else { "s" };
         refused(&format!(
-            "the closure given to `{}` has {parameters} parameter{plural}",
+            "`{}` calls its closure with {parameters} argument{plural}; this one takes another number",
             self.context.fn_name()
         ))
     }

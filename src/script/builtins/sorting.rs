@@ -251,7 +251,7 @@ mod tests {
         );
         check(
             "[2, 1].order(|x| 1)",
-            "INVALID_ARGUMENT: the closure given to `order` has 2 parameters",
+            "INVALID_ARGUMENT: `order` calls its closure with 2 arguments; this one takes another number",
         );
     }
 

@@ -117,11 +117,15 @@ impl Writer {
     }
 
     fn text(&mut self, text: &str) -> Result<(), ValueError> {
-        let escaped: usize = text.bytes().map(escaped_len).sum();
+        // Most text needs no escape, and this way of asking runs many bytes at a time.
+        let plain = !text
+            .bytes()
+            .fold(false, |any, byte| any | (byte < 0x20) | (byte == b'"') | (byte == b'\\'));
+        let escaped = if plain { text.len() } else { text.bytes().map(escaped_len).sum() };
         self.reserve(escaped + 2)?;
         let out = self.out.text_mut();
         out.push('"');
-        if escaped == text.len() {
+        if plain {
             out.push_str(text);
         } else {
             push_escaped(out, text);
