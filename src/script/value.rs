@@ -1,1 +1,0 @@
-//! Rhai values and JSON, bounded.
