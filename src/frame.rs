@@ -100,6 +100,17 @@ impl Frame {
         self
     }
 
+    /// For a log and a journal: what and where, in one line.
+    pub(crate) fn one_line(&self) -> String {
+        match &self.place {
+            Some(place) => {
+                let (line, column) = line_column(&place.source, place.span.start);
+                format!("{} at {}:{line}:{column}", self.title, place.path)
+            }
+            None => self.title.clone(),
+        }
+    }
+
     /// As rustc would show it, with a line feed at the end.
     pub(crate) fn render(&self, colour: bool) -> String {
         let level = match self.severity {

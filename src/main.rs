@@ -1,11 +1,20 @@
 //! Rhaiway: webhooks and third-party calls as small Rhai scripts. This is the table of contents, in the order in which a webhook
 //! meets the modules.
 
+use std::process::ExitCode;
+
 mod cli;
+mod runtime;
 mod config;
+mod generation;
+
+mod server;
 mod webhook;
+mod inbox;
+mod execution;
 mod script;
 mod store;
+mod admin;
 
 mod backoff;
 mod catalogue;
@@ -17,4 +26,6 @@ mod memory;
 mod outbound;
 mod units;
 
-fn main() {}
+fn main() -> ExitCode {
+    cli::main()
+}

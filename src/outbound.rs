@@ -1,11 +1,14 @@
 //! Builds HTTP clients: the one place that does, so that time-outs, trust and what a client may follow are the same everywhere.
 //! A client belongs to the runtime that first uses it, since its pooled connections do: each worker has its own.
 
+use std::path::Path;
 use std::sync::Once;
 use std::time::Duration;
 
 /// For a connection to stand, TLS included. Far away is 300 ms; a lost SYN is sent again after 1 s and 3 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// An instance under full load answers its admin socket within a second.
+const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections that are kept to one host; those past them are closed.
 const IDLE_PER_HOST_MAX: usize = 16;
 
@@ -43,6 +46,19 @@ pub(crate) fn client(timeout: Duration, trust: Trust) -> Result<reqwest::Client,
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
+        .build()
+        .map_err(OutboundError::Build)
+}
+
+/// A client that talks to the Unix socket at `socket`, whatever host a URL names.
+pub(crate) fn local(socket: &Path) -> Result<reqwest::Client, OutboundError> {
+    install_crypto();
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that builds clients")]
+    let builder = reqwest::Client::builder();
+    builder
+        .unix_socket(socket)
+        .tls_certs_only([])
+        .timeout(LOCAL_TIMEOUT)
         .build()
         .map_err(OutboundError::Build)
 }

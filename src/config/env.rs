@@ -107,6 +107,11 @@ impl fmt::Display for Source {
     }
 }
 
+/// One variable of this process, for what is not configuration: `NO_COLOR`, `TERM`, `RUST_LOG`.
+pub(crate) fn process_variable(name: &str) -> Option<String> {
+    std::env::var_os(name)?.into_string().ok()
+}
+
 /// Letters, digits and `_`, no digit first.
 pub(super) fn is_variable_name(text: &str) -> bool {
     text.chars().all(|c| c.is_ascii_alphanumeric() || c == '_')

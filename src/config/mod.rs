@@ -15,12 +15,13 @@ mod fill;
 mod build;
 mod webhooks;
 mod check;
-mod env;
+pub(crate) mod env;
 pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::build::{How, load, load_text};
+pub(crate) use self::env::process_variable;
 pub(crate) use self::env::{Source, Variables};
 pub(crate) use self::secret::{Secret, SecretSet};
 
@@ -104,6 +105,23 @@ pub(crate) struct Cidr {
 }
 
 /// `[cors]`: which pages in browsers may call the routes.
+impl Cidr {
+    /// Whether the address is in the range; an IPv4 address written as IPv6 is what it stands for.
+    pub(crate) fn contains(&self, address: std::net::IpAddr) -> bool {
+        use std::net::IpAddr::{V4, V6};
+        let shift = |bits: u32| bits.saturating_sub(u32::from(self.prefix));
+        match (self.address, address.to_canonical()) {
+            (V4(range), V4(address)) => {
+                (range.to_bits() ^ address.to_bits()).checked_shr(shift(32)).unwrap_or(0) == 0
+            }
+            (V6(range), V6(address)) => {
+                (range.to_bits() ^ address.to_bits()).checked_shr(shift(128)).unwrap_or(0) == 0
+            }
+            _ => false,
+        }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cors {
     /// Empty: no cross-origin answers at all. `*` stands for any origin.
@@ -175,6 +193,10 @@ pub(crate) struct Webhook {
     /// Where it stands in the file, for messages that compare it with something else: `config.toml:12:1`.
     pub(crate) place: Box<str>,
 }
+
+/// How a failed job is tried again where nobody says otherwise: about 11 hours in all.
+pub(crate) const RETRY: Backoff =
+    Backoff { max: 20, base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
 
 /// Who answers a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

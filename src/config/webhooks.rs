@@ -332,8 +332,7 @@ impl One<'_, '_, '_> {
     }
 
     fn retry(&mut self) -> Backoff {
-        const DEFAULT: Backoff =
-            Backoff { max: 20, base: Duration::from_secs(5), cap: Duration::from_secs(3_600) };
+        const DEFAULT: Backoff = super::RETRY;
         let Some(written) = &self.table.retry else { return DEFAULT };
         let retry = written.get_ref();
         let key = |name| Key { table: &self.shown, name };

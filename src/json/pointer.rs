@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub(crate) struct Pointer(Box<[Box<str>]>);
 
 impl Pointer {
-    pub(super) fn names(&self) -> &[Box<str>] {
+    pub(crate) fn names(&self) -> &[Box<str>] {
         &self.0
     }
 }

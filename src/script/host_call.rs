@@ -2,10 +2,11 @@
 //! A script suspends with a `HostCall` and resumes with a `HostReply`; it holds nothing while it waits. Who performs the call
 //! (the live runtime, a test, a replay) is the driver's choice.
 
+use std::cell::Cell;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use crate::clock::Millis;
+use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::{DocumentKey, Json, Number};
 
@@ -73,14 +74,81 @@ pub(crate) struct HostError {
     pub(crate) message: Box<str>,
 }
 
-/// What a run knows without asking: fixed at its start, the same in each rerun where the rules say so.
-#[derive(Clone, Debug)]
+/// What a run knows without asking, fixed at its start.
+#[derive(Debug)]
 pub(crate) struct Given {
-    /// The attempt's own time, from which `now()` counts on.
+    /// The run's own time at its start; `now()` counts on from it.
     pub(crate) started_at: Millis,
-    /// `uuid()` and random numbers follow from it.
+    /// When that was on the monotonic clock.
+    pub(crate) started: Instant,
+    /// `uuid()` follows from it, so that a rerun of a job makes the same ones.
     pub(crate) seed: u64,
+    uuids: Cell<u64>,
     /// For log lines: the event or request, and the script.
-    pub(crate) subject: Arc<str>,
+    pub(crate) subject: Box<str>,
     pub(crate) script: Arc<str>,
+}
+
+impl Given {
+    /// For a run that starts now.
+    pub(crate) fn new(seed: u64, subject: String, script: &Arc<str>) -> Self {
+        let (started_at, started) = (clock::now(), clock::instant());
+        Self {
+            started_at,
+            started,
+            seed,
+            uuids: Cell::new(0),
+            subject: subject.into(),
+            script: Arc::clone(script),
+        }
+    }
+
+    /// The run's time.
+    pub(crate) fn now(&self) -> Millis {
+        self.started_at.plus(clock::instant().saturating_duration_since(self.started))
+    }
+
+    /// The next UUIDv4 of this run's own sequence.
+    pub(crate) fn uuid(&self) -> uuid::Uuid {
+        let count = self.uuids.get();
+        self.uuids.set(count + 1);
+        let mut chance = fastrand::Rng::with_seed(
+            self.seed.wrapping_add(count.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
+        );
+        uuid::Builder::from_random_bytes(chance.u128(..).to_be_bytes()).into_uuid()
+    }
+}
+
+impl HostCall {
+    /// Bytes of heap that it carries out of the run, nearly.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Sleep(_)
+            | Self::Get(_)
+            | Self::Delete { .. }
+            | Self::Increment { .. }
+            | Self::Find { .. }
+            | Self::Count { .. } => 0,
+            Self::Insert { body, .. } | Self::Put { body, .. } => body.0.len(),
+            Self::Patch { changes, .. } => changes.0.len(),
+        }
+    }
+}
+
+impl HostReply {
+    /// Bytes of heap that it brings into the run, nearly.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        match self {
+            Self::Unit
+            | Self::Bool(_)
+            | Self::Count(_)
+            | Self::Failed(_)
+            | Self::Ended
+            | Self::Document(None) => 0,
+            Self::Document(Some(body)) => body.0.len(),
+            Self::Documents(bodies) => {
+                bodies.iter().map(|body| body.0.len() + size_of::<Json>()).sum()
+            }
+        }
+    }
 }

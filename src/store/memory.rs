@@ -173,6 +173,7 @@ impl State {
                 (state, Some(due_at), Some(reason), false)
             }
             Outcome::Dead(error) => (JobState::Dead, None, Some(error), true),
+            Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at), None, false),
         };
         let attempt = Attempt {
             job: finish.job.n,

@@ -72,6 +72,10 @@ pub(crate) trait Store: Send + Sync {
     /// Jobs that wait (pending, retrying, parked, or running since before an unclean stop) and are due at `now`, the longest due first.
     fn due(&self, now: Millis, limit: usize) -> Answer<Vec<DueJob>>;
 
+    /// Makes the jobs of a script due that came back without an attempt, such as those that waited for it to load; with `failed_too` also those that
+    /// wait for their next attempt. How many it was.
+    fn wake(&self, script: &str, failed_too: bool, now: Millis) -> Answer<u64>;
+
     /// When the next waiting job is due after `now`.
     fn next_due(&self, now: Millis) -> Answer<Option<Millis>>;
 

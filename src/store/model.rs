@@ -134,6 +134,8 @@ pub(crate) enum Outcome {
     Returned { due_at: Millis, reason: Box<str> },
     /// No attempt is left.
     Dead(Box<str>),
+    /// A placeholder whose script has loaded: it becomes the first of these jobs, the others are added; all are pending, due then.
+    Resolved { jobs: Vec<PlannedJob>, due_at: Millis },
 }
 
 /// The end of one attempt, committed in one transaction.

@@ -1,7 +1,191 @@
-//! One delivery: verify, deduplicate and commit, acknowledge.
+//! The story of one delivery, on one page: verify the raw bytes, read what they say of themselves, commit them as an event. What is answered
+//! and what runs is decided by others; nothing here runs a handler.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+
+use crate::backoff::Backoff;
+use crate::clock;
+use crate::config::{self, Respond};
+use crate::id::EventId;
+use crate::json::{self, Found, JsonError, Pointer};
+use crate::store::NewEvent;
 
 pub(crate) mod scheme;
 pub(crate) mod signature;
 pub(crate) mod verifier;
 pub(crate) mod explain;
+pub(crate) mod request;
 pub(crate) mod sample;
+
+use self::explain::{Explanation, explain};
+use self::request::Content;
+use self::scheme::{Payload, Scheme};
+use self::signature::Problem;
+use self::verifier::Verifier;
+
+/// Bytes of a type that are kept: what is longer is nobody's type.
+const KIND_BYTES_MAX: usize = 1024;
+
+/// A webhook as config means it, with the keys that its secrets are.
+pub(crate) struct Webhook {
+    pub(crate) name: Arc<str>,
+    pub(crate) path: Box<str>,
+    /// Where config has it.
+    pub(crate) place: Box<str>,
+    verifier: Verifier,
+    /// Variables that config names and the environment lacks, and those whose value cannot be a secret.
+    pub(crate) unset: Vec<Box<str>>,
+    pub(crate) max_body: u64,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) concurrency: Option<usize>,
+    pub(crate) retry: Backoff,
+    dedupe: bool,
+    pub(crate) respond: Respond,
+}
+
+/// A request to a webhook's path, read whole.
+pub(crate) struct Delivery<'a> {
+    pub(crate) headers: &'a HeaderMap,
+    /// Without the `?`.
+    pub(crate) query: &'a str,
+    /// Decoded.
+    pub(crate) params: &'a [(Box<str>, Box<str>)],
+    pub(crate) body: Bytes,
+}
+
+/// Why a delivery does not become an event.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    #[error("no usable secret is set: {}", .0.join(", "))]
+    NotConfigured(Vec<Box<str>>),
+    #[error("{0}")]
+    NotVerified(Explanation),
+    /// Nothing is inflated before it is verified, and senders do not compress.
+    #[error("a body with a content-encoding is not read")]
+    Encoded,
+    #[error("the payload is not JSON: {0}")]
+    NotJson(#[from] JsonError),
+    #[error("the form has an escape that is not one, or too many fields")]
+    NotForm,
+}
+
+impl Webhook {
+    /// From config; what is wrong with its secrets is said beside it and leaves it not configured.
+    pub(crate) fn new(config: &config::Webhook) -> Option<(Self, Vec<Problem>)> {
+        let scheme = Scheme::named(&config.scheme)?;
+        let (verifier, problems) = Verifier::new(scheme, &config.secrets, config.tolerance);
+        let unset = config
+            .secrets
+            .missing
+            .iter()
+            .chain(problems.iter().map(|problem| &problem.variable))
+            .cloned()
+            .collect();
+        let webhook = Self {
+            name: config.name.as_ref().into(),
+            path: config.path.clone(),
+            place: config.place.clone(),
+            verifier,
+            unset,
+            max_body: config.max_body,
+            timeout: config.timeout,
+            concurrency: config.concurrency,
+            retry: config.retry,
+            dedupe: config.dedupe,
+            respond: config.respond,
+        };
+        Some((webhook, problems))
+    }
+
+    /// Verifies a delivery and makes it an event, which is yet to be committed.
+    pub(crate) fn verify(&self, delivery: Delivery<'_>) -> Result<NewEvent, Refusal> {
+        let now = clock::now();
+        if delivery.headers.contains_key(axum::http::header::CONTENT_ENCODING) {
+            return Err(Refusal::Encoded);
+        }
+        if !self.is_configured() {
+            return Err(Refusal::NotConfigured(self.unset.clone()));
+        }
+        let signed = verifier::Delivery { headers: delivery.headers, body: &delivery.body };
+        let verified = self
+            .verifier
+            .verify(&signed, now)
+            .map_err(|refused| Refusal::NotVerified(explain(&self.verifier, &signed, refused)))?;
+        let content = self.content(delivery.headers);
+        let text = self.text(content, &delivery.body)?;
+        let found = text
+            .as_ref()
+            .map(|text| json::scan(text, &self.verifier.scheme.pointers))
+            .transpose()?;
+        let delivery_id =
+            self.verifier.delivery_id(&verified, found.as_ref()).filter(|_| self.dedupe);
+        let secret = verified.secret.map(|matched| matched.variable);
+        Ok(NewEvent {
+            id: EventId(clock::uuid()),
+            webhook: Arc::clone(&self.name),
+            delivery_id,
+            kind: self.kind(delivery.headers, found.as_ref()),
+            received_at: now,
+            request: request::describe(
+                delivery.headers,
+                delivery.query,
+                delivery.params,
+                content,
+                secret,
+            ),
+            body: delivery.body.clone(),
+        })
+    }
+
+    /// Whether any delivery can be verified.
+    pub(crate) fn is_configured(&self) -> bool {
+        self.verifier.is_configured()
+    }
+
+    /// Whether its events have types that a pattern can match.
+    pub(crate) fn has_types(&self) -> bool {
+        self.verifier.scheme.kind.is_some()
+    }
+
+    /// What `event.data` is; `None`: the whole payload.
+    pub(crate) fn data(&self) -> Option<&'static Pointer> {
+        self.verifier.scheme.data.as_ref()
+    }
+
+    pub(crate) fn scheme(&self) -> &'static Scheme {
+        self.verifier.scheme
+    }
+
+    /// By the scheme: JSON whatever its label says, or what the label says.
+    fn content(&self, headers: &HeaderMap) -> Content {
+        match self.verifier.scheme.payload {
+            Payload::Json => Content::Json,
+            Payload::Any => Content::of(
+                headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// The body as JSON text, if it is to be JSON; a form must be one.
+    fn text<'a>(&self, content: Content, body: &'a [u8]) -> Result<Option<Cow<'a, str>>, Refusal> {
+        match content {
+            Content::Json => Ok(Some(json::prepare(body)?)),
+            Content::Form if !request::is_form(body) => Err(Refusal::NotForm),
+            Content::Form | Content::Text => Ok(None),
+        }
+    }
+
+    fn kind(&self, headers: &HeaderMap, found: Option<&Found<'_>>) -> Box<str> {
+        let kind = self.verifier.scheme.kind(headers, found);
+        if kind.len() <= KIND_BYTES_MAX {
+            return kind.into();
+        }
+        format!("{}…", &kind[..kind.floor_char_boundary(KIND_BYTES_MAX)]).into()
+    }
+}

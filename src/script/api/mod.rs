@@ -1,5 +1,16 @@
-//! What scripts see by name. Here are the pure modules, named with `::`; each is a file of functions with the rows that describe
-//! them, from which `docs` and `check` print.
+//! What scripts see by name: one file a name. What does I/O or belongs to a run stands behind a dot or is a plain function; the pure modules
+//! are named with `::`, each with the rows that describe it, from which `docs` and `check` print.
+
+pub(crate) mod db;
+pub(crate) mod event;
+pub(crate) mod form;
+pub(crate) mod log;
+mod moment;
+mod options;
+pub(crate) mod register;
+pub(crate) mod request;
+pub(crate) mod respond;
+pub(crate) mod vars;
 
 mod base64;
 mod hash;
@@ -14,6 +25,20 @@ use rhai::{Blob, Dynamic, ImmutableString, Module, Shared};
 
 use super::builtins::ending::{Fallible, refused};
 use super::value::{Kind, kind};
+
+/// Names that stand for values with functions behind a dot; `Engine::on_var` answers them.
+pub(crate) const OBJECTS: [&str; 3] = ["db", "log", "vars"];
+
+/// Everything that does I/O or belongs to a run, for the one module that all scripts of a worker share.
+pub(super) fn register(module: &mut Module) {
+    register::register(module);
+    request::register(module);
+    respond::register(module);
+    db::register(module);
+    log::register(module);
+    moment::register(module);
+    vars::register(module);
+}
 
 /// One function as its documentation shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,8 @@
 //! How a run ends against its script's will: one enum, carried by the one error of Rhai that no script can catch.
 //! The native functions ask here for room before they allocate; the host asks here what an error was.
 
+use std::fmt;
+
 use rhai::{Dynamic, EvalAltResult, Position};
 
 /// What a native function of ours gives back.
@@ -21,6 +23,19 @@ pub(crate) enum Ending {
     Cancelled,
     /// The runtime stops.
     Stopped,
+}
+
+impl fmt::Display for Ending {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Cpu => "its CPU time is used up (`scripts.cpu_budget`)",
+            Self::Memory => "it holds more memory than it may (`scripts.memory_budget`)",
+            Self::Stack => "its calls or values are nested too deep",
+            Self::Timeout => "its time is up (`scripts.timeout`, or the handler's own)",
+            Self::Cancelled => "nobody waits for its result any more",
+            Self::Stopped => "the runtime stops",
+        })
+    }
 }
 
 impl Ending {

@@ -49,6 +49,7 @@ pub(crate) fn standard() -> (Shared<Module>, Vec<(&'static str, Shared<Module>)>
     blobs::register(&mut module);
     refused::register(&mut module);
     api::json::register(&mut module);
+    api::register(&mut module);
     module.build_index();
     (Shared::new(module), api::modules())
 }

@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::documents;
 use super::ledger::Ledger;
-use crate::clock;
+use crate::clock::{self, Millis};
 use crate::store::{
     Accepted, Committed, Effects, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq,
     StoreError,
@@ -102,6 +102,9 @@ pub(super) fn finish(
     }
     let end = End::of(finish);
     put_job(connection, ledger, finish.job, place, &end, finish.ended_at.0)?;
+    if let Outcome::Resolved { jobs, due_at } = &finish.outcome {
+        resolve(connection, finish.job, jobs, due_at.0)?;
+    }
     if end.is_kept {
         connection
             .prepare_cached(
@@ -118,6 +121,49 @@ pub(super) fn finish(
             ])?;
     }
     Ok(Committed::Yes)
+}
+
+/// Gives a placeholder its pattern, and adds the jobs beside it.
+fn resolve(
+    connection: &Connection,
+    job: JobKey,
+    jobs: &[PlannedJob],
+    due_at: i64,
+) -> rusqlite::Result<()> {
+    let Some((first, others)) = jobs.split_first() else { return Ok(()) };
+    connection
+        .prepare_cached("UPDATE jobs SET pattern = ?3 WHERE event = ?1 AND n = ?2")?
+        .execute(params![job.event.0, job.n, first.pattern.as_deref()])?;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern)
+         SELECT ?1, 1 + max(n), ?2, 0, ?3, ?4, ?5 FROM jobs WHERE event = ?1",
+    )?;
+    for other in others {
+        insert.execute(params![
+            job.event.0,
+            JobState::Pending,
+            due_at,
+            &*other.script,
+            other.pattern.as_deref()
+        ])?;
+    }
+    Ok(())
+}
+
+/// Makes the jobs of a script due that came back without an attempt, and with `failed_too` those that wait for their next one. A claimed
+/// job runs; it is not touched.
+pub(super) fn wake(
+    connection: &Connection,
+    script: &str,
+    failed_too: bool,
+    now: Millis,
+) -> rusqlite::Result<u64> {
+    let woken = connection
+        .prepare_cached(
+            "UPDATE jobs SET due_at = ?2 WHERE script = ?1 AND due_at > ?2 AND (state = ?3 OR (?5 AND state = ?4))",
+        )?
+        .execute(params![script, now.0, JobState::Pending, JobState::Retrying, failed_too])?;
+    Ok(woken as u64)
 }
 
 /// Uses an attempt before it runs. A claimed job waits for its end, not for a time: it is due at the end of time until the next opening.
@@ -199,6 +245,7 @@ impl<'a> End<'a> {
                 (state, Some(due_at.0), Some(&**reason), false)
             }
             Outcome::Dead(error) => (JobState::Dead, None, Some(&**error), true),
+            Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at.0), None, false),
         };
         Self { state, attempt: finish.attempt, due_at, error, is_kept }
     }

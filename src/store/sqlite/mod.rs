@@ -15,7 +15,7 @@ use self::connect::Paths;
 use self::ledger::Ledger;
 use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
-use self::writer::{Claim, Command, Retain, Slot, Writer};
+use self::writer::{Claim, Command, Retain, Slot, Wake, Writer};
 use super::{
     Accepted, Answer, Committed, Counts, DueJob, Effects, EventDetail, EventQuery, EventSummary,
     Finish, JobKey, NewEvent, Opened, PlannedJob, Reader, Seq, Store, StoreError, StoredEvent,
@@ -189,6 +189,11 @@ impl Store for SqliteStore {
 
     fn due(&self, now: Millis, limit: usize) -> Answer<Vec<DueJob>> {
         self.read(move |connection| query::due(connection, now, limit))
+    }
+
+    fn wake(&self, script: &str, failed_too: bool, now: Millis) -> Answer<u64> {
+        let wake = Wake { script: script.into(), failed_too, now };
+        self.ask(|slot| Command::Wake(wake, slot))
     }
 
     fn next_due(&self, now: Millis) -> Answer<Option<Millis>> {

@@ -36,6 +36,7 @@ pub(super) enum Command {
     Commit(Effects, Slot<Committed>),
     Claim(Claim, Slot<Committed>),
     Retain(Retain, Slot<u64>),
+    Wake(Wake, Slot<u64>),
     Ping(Slot<()>),
     Close(Slot<()>),
 }
@@ -44,6 +45,12 @@ pub(super) struct Claim {
     pub(super) job: JobKey,
     pub(super) plan: Option<Arc<[PlannedJob]>>,
     pub(super) attempt: u32,
+}
+
+pub(super) struct Wake {
+    pub(super) script: Box<str>,
+    pub(super) failed_too: bool,
+    pub(super) now: Millis,
 }
 
 #[derive(Clone, Copy)]
@@ -87,7 +94,7 @@ impl Command {
             Self::Finish(_, slot) | Self::Commit(_, slot) | Self::Claim(_, slot) => {
                 slot.answer(failed);
             }
-            Self::Retain(_, slot) => slot.answer(failed),
+            Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
             Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
     }
@@ -325,6 +332,9 @@ fn run_all(
                     limit,
                 )?;
                 slot.set(Ok(u64::try_from(rows).unwrap_or(0)));
+            }
+            Command::Wake(wake, slot) => {
+                slot.set(Ok(inbox::wake(connection, &wake.script, wake.failed_too, wake.now)?));
             }
             Command::Ping(slot) => {
                 ledger::set_meta(connection, "ping", clock::now().0)?;

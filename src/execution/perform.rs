@@ -1,0 +1,145 @@
+//! Does what a script asked, for real: documents through the store, waits through the clock. Writes are kept in the run's draft until its commit.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::clock;
+use crate::script::effects::Draft;
+use crate::script::host_call::{HostCall, HostError, HostReply};
+use crate::script::run::{Perform, Performed};
+use crate::store::filter::Filter;
+use crate::store::{DocumentKey, Effects, Find, Reader, StoreError};
+
+/// The live performer of one run.
+pub(super) struct Live {
+    reader: Rc<dyn Reader>,
+    draft: Draft,
+    /// How long a tombstone holds.
+    retention: Duration,
+}
+
+impl Live {
+    pub(super) fn new(reader: Rc<dyn Reader>, retention: Duration) -> Self {
+        Self { reader, draft: Draft::default(), retention }
+    }
+
+    pub(super) fn into_effects(self) -> Effects {
+        self.draft.into_effects()
+    }
+
+    async fn answer(&mut self, call: HostCall) -> HostReply {
+        match self.ask_store(call).await {
+            Ok(reply) => reply,
+            Err(error) => HostReply::Failed(HostError {
+                code: "SERVICE_UNAVAILABLE",
+                message: error.to_string().into(),
+            }),
+        }
+    }
+
+    async fn ask_store(&mut self, call: HostCall) -> Result<HostReply, StoreError> {
+        if let Some(key) = looks_at(&call) {
+            self.learn(key).await?;
+        }
+        Ok(match call {
+            HostCall::Find { collection, filter, after, limit } => {
+                return self.find(&collection, filter, after, limit).await;
+            }
+            HostCall::Count { collection, filter } => return self.count(&collection, filter).await,
+            HostCall::Sleep(duration) => {
+                tokio::time::sleep(duration).await;
+                HostReply::Unit
+            }
+            HostCall::Get(key) => HostReply::Document(self.draft.get(&key)),
+            HostCall::Insert { key, body } => match self.draft.insert(&key, body) {
+                Ok(()) => HostReply::Unit,
+                Err(error) => HostReply::Failed(error),
+            },
+            HostCall::Put { key, body, if_newer: None } => {
+                self.draft.put(&key, body);
+                HostReply::Bool(true)
+            }
+            HostCall::Put { key, body, if_newer: Some(field) } => {
+                HostReply::Bool(self.draft.put_if_newer(&key, body, field))
+            }
+            HostCall::Patch { key, changes } => HostReply::Bool(self.draft.patch(&key, &changes)),
+            HostCall::Delete { key, tombstone } => {
+                let until = tombstone.then(|| clock::now().plus(self.retention));
+                self.draft.delete(&key, until);
+                HostReply::Unit
+            }
+            HostCall::Increment { key, field, by } => {
+                self.draft.increment(&key, field, by);
+                HostReply::Unit
+            }
+        })
+    }
+
+    async fn learn(&mut self, key: &DocumentKey) -> Result<(), StoreError> {
+        if self.draft.must_learn(key) {
+            let read = self.reader.get(key).await?;
+            self.draft.learn(key, read);
+        }
+        Ok(())
+    }
+
+    async fn find(
+        &mut self,
+        collection: &str,
+        filter: Filter,
+        after: Option<Box<str>>,
+        limit: usize,
+    ) -> Result<HostReply, StoreError> {
+        let written = self.draft.written(collection);
+        for key in &written {
+            self.learn(key).await?;
+        }
+        let find =
+            Find { filter: filter.clone(), after: after.clone(), limit: limit + written.len() };
+        let found = self.reader.find(collection, find).await?;
+        Ok(HostReply::Documents(self.draft.overlay(
+            collection,
+            &filter,
+            after.as_deref(),
+            limit,
+            found,
+        )))
+    }
+
+    async fn count(&mut self, collection: &str, filter: Filter) -> Result<HostReply, StoreError> {
+        let mut stored = Vec::new();
+        for key in self.draft.written(collection) {
+            self.learn(&key).await?;
+            let read = self.reader.get(&key).await?;
+            stored.push((key, read));
+        }
+        let count = self.reader.count(collection, filter.clone()).await?;
+        Ok(HostReply::Count(self.draft.recount(&filter, count, &stored)))
+    }
+}
+
+impl Perform for Live {
+    fn perform(&mut self, call: HostCall) -> Performed<'_> {
+        Performed::Later(Box::pin(self.answer(call)))
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.draft.bytes()
+    }
+}
+
+/// The document that must be known before the call can be done.
+fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
+    match call {
+        HostCall::Get(key)
+        | HostCall::Insert { key, .. }
+        | HostCall::Patch { key, .. }
+        | HostCall::Put { key, if_newer: Some(_), .. } => Some(key),
+        HostCall::Sleep(_)
+        | HostCall::Put { if_newer: None, .. }
+        | HostCall::Delete { .. }
+        | HostCall::Increment { .. }
+        | HostCall::Find { .. }
+        | HostCall::Count { .. } => None,
+    }
+}

@@ -1,0 +1,291 @@
+//! The scripts folder as it is now: which files are scripts, which are modules, what is skipped and why. It only reads; symlinks that leave
+//! the folder, pipes and devices are never opened.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::script::handler::Sources;
+use crate::script::load::SOURCE_BYTES_MAX;
+
+/// Files looked at; more is not a folder of scripts.
+const FILES_MAX: usize = 10_000;
+/// Folders within folders, below `lib`.
+const DEPTH_MAX: usize = 16;
+
+/// A look at the folder.
+#[derive(Debug, Default)]
+pub(crate) struct Folder {
+    /// By name, as in `scripts/NAME.rhai`.
+    pub(crate) scripts: BTreeMap<Arc<str>, Result<Arc<str>, Unreadable>>,
+    /// By path below the folder, `lib/…`.
+    pub(crate) modules: Arc<Sources>,
+    /// Modules that cannot be read; whoever imports them fails.
+    pub(crate) unreadable: Vec<(String, Unreadable)>,
+    /// What was passed over, and why.
+    pub(crate) skipped: Vec<String>,
+}
+
+/// Why a file's text cannot be had.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unreadable {
+    #[error("it has {0} bytes; a script may have {SOURCE_BYTES_MAX}")]
+    TooLong(u64),
+    #[error("it is not UTF-8: byte {0} begins no character")]
+    NotUtf8(usize),
+    #[error("it holds a NUL byte at {0}")]
+    Nul(usize),
+    #[error("{0}")]
+    Io(String),
+}
+
+/// What tells that nothing has changed, without reading.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fingerprint(Vec<(PathBuf, u64, Option<SystemTime>)>);
+
+/// Reads everything.
+pub(crate) fn read(folder: &Path) -> Folder {
+    let mut look = Folder::default();
+    let mut modules = Sources::new();
+    for (path, file) in files(folder, &mut look.skipped) {
+        let below = file.strip_prefix(folder).unwrap_or(&file);
+        let text = text(&path);
+        if below.components().count() == 1 {
+            let name = below.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+            look.scripts.insert(name.into(), text);
+        } else {
+            let below = below.to_str().unwrap_or_default().replace('\\', "/");
+            match text {
+                Ok(text) => _ = modules.insert(below.into(), text),
+                Err(unreadable) => look.unreadable.push((below, unreadable)),
+            }
+        }
+    }
+    look.modules = Arc::new(modules);
+    look
+}
+
+/// Names, lengths and times of the same files.
+pub(crate) fn fingerprint(folder: &Path) -> Fingerprint {
+    let of = |(path, file): (PathBuf, PathBuf)| {
+        let metadata = fs::metadata(&path).ok()?;
+        Some((file, metadata.len(), metadata.modified().ok()))
+    };
+    Fingerprint(files(folder, &mut Vec::new()).into_iter().filter_map(of).collect())
+}
+
+/// Scripts and modules: the path to open, and where it is named.
+fn files(folder: &Path, skipped: &mut Vec<String>) -> Vec<(PathBuf, PathBuf)> {
+    let root = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    let mut found = Vec::new();
+    collect(&root, folder, &mut found, skipped);
+    collect_below_lib(&root, &folder.join("lib"), &mut found, skipped);
+    found.sort();
+    found
+}
+
+fn collect_below_lib(
+    root: &Path,
+    lib: &Path,
+    found: &mut Vec<(PathBuf, PathBuf)>,
+    skipped: &mut Vec<String>,
+) {
+    let mut waiting = vec![(lib.to_owned(), 1)];
+    while let Some((folder, depth)) = waiting.pop() {
+        collect(root, &folder, found, skipped);
+        let Ok(entries) = fs::read_dir(&folder) else { continue };
+        for entry in entries.flatten() {
+            // Not through links: a loop of them has no end.
+            let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            if is_folder && depth < DEPTH_MAX && !is_hidden(&entry.file_name().to_string_lossy()) {
+                waiting.push((entry.path(), depth + 1));
+            }
+        }
+    }
+}
+
+fn collect(
+    root: &Path,
+    folder: &Path,
+    found: &mut Vec<(PathBuf, PathBuf)>,
+    skipped: &mut Vec<String>,
+) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else {
+            skipped.push(format!("{}: its name is not UTF-8", path.display()));
+            continue;
+        };
+        if !name.ends_with(".rhai") || is_hidden(name) || found.len() >= FILES_MAX {
+            continue;
+        }
+        if !is_plain(name) {
+            let shown = path.display().to_string();
+            skipped.push(format!(
+                "{}: a script's name has letters, digits, `_` and `-` only",
+                shown.escape_debug()
+            ));
+            continue;
+        }
+        match target(root, &path) {
+            Ok(Some(target)) => found.push((target, path)),
+            Ok(None) => {}
+            Err(reason) => skipped.push(format!("{}: {reason}", path.display())),
+        }
+    }
+}
+
+/// The regular file that a path leads to, within the folder.
+fn target(root: &Path, path: &Path) -> Result<Option<PathBuf>, &'static str> {
+    let resolved = match fs::canonicalize(path) {
+        Ok(resolved) => resolved,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return if path.is_symlink() { Err("the link leads nowhere") } else { Ok(None) };
+        }
+        Err(_) => return Err("it cannot be resolved"),
+    };
+    if !resolved.starts_with(root) {
+        return Err("it leads out of the scripts folder");
+    }
+    match fs::metadata(&resolved) {
+        Ok(metadata) if metadata.is_file() => Ok(Some(resolved)),
+        Ok(metadata) if metadata.is_dir() => Ok(None),
+        Ok(_) => Err("it is not a regular file"),
+        Err(_) => Ok(None),
+    }
+}
+
+/// What editors leave: `.x.rhai.swp`, `#x.rhai#`, `x.rhai~`, `4913` (the last two do not end in `.rhai`).
+fn is_hidden(name: &str) -> bool {
+    name.starts_with(['.', '#', '~'])
+}
+
+fn is_plain(name: &str) -> bool {
+    let stem = name.trim_end_matches(".rhai");
+    !stem.is_empty()
+        && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+}
+
+fn text(path: &Path) -> Result<Arc<str>, Unreadable> {
+    let io = |error: io::Error| Unreadable::Io(error.to_string());
+    let mut bytes = Vec::new();
+    let file = fs::File::open(path).map_err(io)?;
+    let length = file.metadata().map_err(io)?.len();
+    if length > SOURCE_BYTES_MAX as u64 {
+        return Err(Unreadable::TooLong(length));
+    }
+    file.take(SOURCE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() > SOURCE_BYTES_MAX {
+        return Err(Unreadable::TooLong(bytes.len() as u64));
+    }
+    let without_mark = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    let text = std::str::from_utf8(without_mark)
+        .map_err(|error| Unreadable::NotUtf8(error.valid_up_to()))?;
+    match text.find('\0') {
+        Some(at) => Err(Unreadable::Nul(at)),
+        None => Ok(text.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (path, bytes) in files {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn o5_what_editors_leave_is_neither_loaded_nor_reported() {
+        let leftovers =
+            [".x.rhai.swp", "x.rhai~", "#x.rhai#", "4913", ".DS_Store", ".x.rhai", "notes.md"];
+        let files: Vec<(&str, &[u8])> =
+            leftovers.iter().map(|name| (*name, b"x".as_slice())).collect();
+        let folder = folder(
+            &[
+                files.as_slice(),
+                &[
+                    ("a.rhai", b"1"),
+                    ("lib/b.rhai", b"2"),
+                    ("lib/deep/c.rhai", b"3"),
+                    ("tests/t.rhai", b"4"),
+                ],
+            ]
+            .concat(),
+        );
+        let look = read(folder.path());
+        assert_eq!(look.scripts.keys().map(|name| &**name).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(
+            look.modules.keys().map(|path| &**path).collect::<Vec<_>>(),
+            ["lib/b.rhai", "lib/deep/c.rhai"]
+        );
+        assert!(look.skipped.is_empty() && look.unreadable.is_empty(), "{look:?}");
+    }
+
+    #[test]
+    fn s33_s38_sources_that_cannot_be_read_say_why() {
+        let long = vec![b' '; SOURCE_BYTES_MAX + 1];
+        let folder = folder(&[
+            ("long.rhai", &long),
+            ("nul.rhai", b"a\0b"),
+            ("latin.rhai", b"ab\xe9"),
+            ("bom.rhai", b"\xef\xbb\xbflet x = 1;"),
+            ("crlf.rhai", b"1;\r\n2;"),
+        ]);
+        let look = read(folder.path());
+        let check = |name: &str, expected: Result<&str, Unreadable>| {
+            assert_eq!(
+                look.scripts[name].as_deref().map_err(Clone::clone),
+                expected.as_ref().copied().map_err(Clone::clone),
+                "{name}"
+            )
+        };
+        check("long", Err(Unreadable::TooLong(SOURCE_BYTES_MAX as u64 + 1)));
+        check("nul", Err(Unreadable::Nul(1)));
+        check("latin", Err(Unreadable::NotUtf8(2)));
+        check("bom", Ok("let x = 1;"));
+        check("crlf", Ok("1;\r\n2;"));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn o9_links_out_of_the_folder_loops_and_pipes_are_skipped_with_a_word() {
+        use std::os::unix::fs::symlink;
+        let outside = folder(&[("secret.rhai", b"1")]);
+        let folder = folder(&[("a.rhai", b"1")]);
+        let at = |name: &str| folder.path().join(name);
+        symlink(outside.path().join("secret.rhai"), at("out.rhai")).unwrap();
+        symlink(at("loop.rhai"), at("loop.rhai")).unwrap();
+        symlink(at("gone"), at("dangling.rhai")).unwrap();
+        symlink(at("a.rhai"), at("alias.rhai")).unwrap();
+        fs::create_dir(at("lib")).unwrap();
+        symlink(folder.path(), at("lib/again")).unwrap();
+        assert!(
+            std::process::Command::new("mkfifo").arg(at("pipe.rhai")).status().unwrap().success()
+        );
+        fs::write(at("a b.rhai"), "1").unwrap();
+        let look = read(folder.path());
+        assert_eq!(look.scripts.keys().map(|name| &**name).collect::<Vec<_>>(), ["a", "alias"]);
+        assert_eq!(look.skipped.len(), 5, "{:?}", look.skipped);
+    }
+
+    #[test]
+    fn a_fingerprint_changes_with_the_files() {
+        let folder = folder(&[("a.rhai", b"1")]);
+        let before = fingerprint(folder.path());
+        assert_eq!(before, fingerprint(folder.path()));
+        fs::write(folder.path().join("a.rhai"), "12").unwrap();
+        assert_ne!(before, fingerprint(folder.path()));
+    }
+}

@@ -1,0 +1,111 @@
+//! `event`: what a webhook's handler gets. A plain map, read from the stored delivery inside the run, so that a huge payload costs
+//! its own run only. `payload`, `headers` and `text` are filled in only where the script's source names them.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use rhai::{Dynamic, Map};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::form;
+use crate::clock::Millis;
+use crate::id::EventId;
+use crate::json::{self, Pointer};
+use crate::script::current::{Throw, fail};
+use crate::script::handler::Reads;
+use crate::script::value::{self, Limits};
+use crate::webhook::request::Content;
+
+/// A delivery and its attempt, as plain data.
+#[derive(Clone, Debug)]
+pub(crate) struct EventInput {
+    pub(crate) id: EventId,
+    pub(crate) webhook: Arc<str>,
+    pub(crate) kind: Box<str>,
+    pub(crate) received_at: Millis,
+    /// JSON of a `Request`.
+    pub(crate) request: Box<str>,
+    pub(crate) body: Bytes,
+    /// What the scheme names as the event's data; `None`: the whole payload.
+    pub(crate) data: Option<&'static Pointer>,
+    /// From 1.
+    pub(crate) attempt: u32,
+    pub(crate) last_attempt: bool,
+    pub(crate) replayed: bool,
+}
+
+/// How a delivery came, beside its body. Most scripts do not look at its headers, so they stay text.
+#[derive(Deserialize)]
+struct Request<'a> {
+    #[serde(borrow)]
+    headers: &'a RawValue,
+    #[serde(borrow)]
+    query: &'a RawValue,
+    #[serde(borrow)]
+    params: &'a RawValue,
+    content: Content,
+}
+
+/// The map.
+pub(crate) fn build(input: &EventInput, reads: Reads) -> Result<Dynamic, Throw> {
+    let request: Request<'_> = serde_json::from_str(&input.request)
+        .map_err(|error| fail(&format!("the stored request cannot be read: {error}")))?;
+    let mut event = Map::new();
+    let payload = match request.content {
+        Content::Json => payload(&input.body)?,
+        Content::Form => Dynamic::from_map(form::parse(&input.body)?),
+        Content::Text => text(&input.body),
+    };
+    if request.content == Content::Form {
+        event.insert("form".into(), payload.clone());
+    }
+    if reads.payload {
+        event.insert("payload".into(), payload.clone());
+    }
+    let data = match input.data {
+        Some(pointer) => part(payload, pointer),
+        None => payload,
+    };
+    event.insert("data".into(), data);
+    if reads.headers {
+        event.insert("headers".into(), part_of_request(request.headers)?);
+    }
+    if reads.text {
+        event.insert("text".into(), text(&input.body));
+    }
+    event.insert("id".into(), input.id.to_string().into());
+    event.insert("type".into(), input.kind.as_ref().into());
+    event.insert("params".into(), part_of_request(request.params)?);
+    event.insert("query".into(), part_of_request(request.query)?);
+    event.insert("webhook".into(), input.webhook.as_ref().into());
+    event.insert("received_at".into(), input.received_at.0.into());
+    event.insert("attempt".into(), i64::from(input.attempt).into());
+    event.insert("last_attempt".into(), input.last_attempt.into());
+    event.insert("replayed".into(), input.replayed.into());
+    Ok(event.into())
+}
+
+fn part_of_request(part: &RawValue) -> Result<Dynamic, Throw> {
+    Ok(value::from_json(part.get(), Limits::NONE)?)
+}
+
+/// What a pointer names; `()` where there is nothing.
+fn part(value: Dynamic, pointer: &Pointer) -> Dynamic {
+    pointer.names().iter().fold(value, |value, name| {
+        value
+            .try_cast::<Map>()
+            .and_then(|mut map| map.remove(name.as_ref()))
+            .unwrap_or(Dynamic::UNIT)
+    })
+}
+
+fn payload(body: &[u8]) -> Result<Dynamic, Throw> {
+    let text =
+        json::prepare(body).map_err(|error| fail(&format!("the payload is not JSON: {error}")))?;
+    Ok(value::from_json(&text, Limits::NONE)?)
+}
+
+fn text(body: &[u8]) -> Dynamic {
+    String::from_utf8_lossy(body).into_owned().into()
+}

@@ -1,0 +1,68 @@
+//! Bodies and queries in `application/x-www-form-urlencoded` (WHATWG URL Standard, section 5.1) as maps: a name that comes more than once gives an array.
+//! `+` and `%20` are blanks; an escape that is not one is refused, as is more than `PAIRS_MAX`.
+
+use rhai::{Array, Dynamic, Map};
+
+use crate::script::current::{Throw, fail};
+
+/// No form of a person or a provider has as many; more is an attempt to make us work.
+const PAIRS_MAX: usize = 10_000;
+
+/// The pairs as a map.
+pub(crate) fn parse(body: &[u8]) -> Result<Map, Throw> {
+    if !is_form(body) {
+        return Err(fail(
+            "the form is not valid: a `%` must be followed by two hexadecimal digits, and the text must be UTF-8",
+        ));
+    }
+    let mut map = Map::new();
+    for (count, (name, value)) in form_urlencoded::parse(body).enumerate() {
+        if count == PAIRS_MAX {
+            return Err(fail(&format!("the form has more than {PAIRS_MAX} fields")));
+        }
+        let value = Dynamic::from(value.into_owned());
+        match map.get_mut(name.as_ref()) {
+            None => _ = map.insert(name.as_ref().into(), value),
+            Some(several) if several.is_array() => {
+                if let Ok(mut several) = several.as_array_mut() {
+                    several.push(value);
+                }
+            }
+            Some(first) => *first = Array::from([std::mem::take(first), value]).into(),
+        }
+    }
+    Ok(map)
+}
+
+/// Whether every escape is one, and there are not too many pairs.
+pub(crate) fn is_form(body: &[u8]) -> bool {
+    let escapes = body.iter().enumerate().filter(|(_, byte)| **byte == b'%');
+    let whole = |index: usize| {
+        body.get(index + 1..index + 3)
+            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
+    };
+    body.iter().filter(|byte| **byte == b'&').count() < PAIRS_MAX
+        && escapes.into_iter().all(|(index, _)| whole(index))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn p22_repeats_become_arrays_and_escapes_are_read_once() {
+        let map = parse(b"a=1&a=2&b=x+y%20z&c=&d=%2526&a=3").unwrap();
+        let text = serde_json::to_string(&map).unwrap();
+        assert_eq!(text, r#"{"a":["1","2","3"],"b":"x y z","c":"","d":"%26"}"#);
+    }
+
+    #[test]
+    fn p22_a_bad_escape_and_too_many_pairs_are_refused() {
+        for body in ["a=%zz", "a=%", "a=%2", "%=1"] {
+            assert!(parse(body.as_bytes()).is_err(), "{body}");
+            assert!(!is_form(body.as_bytes()), "{body}");
+        }
+        assert!(parse("a=1&".repeat(100_000).as_bytes()).is_err());
+        assert!(is_form(b"") && is_form(b"a=1&b=%41"));
+    }
+}

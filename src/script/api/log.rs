@@ -1,0 +1,68 @@
+//! `log.info`, `warn`, `error`, `trace`, and `print`: lines of the script in the program's log, under the target `script`, with the run's
+//! subject beside them. A line is bounded, and never suspends the run.
+
+use rhai::{Dynamic, Map, Module};
+use tracing::Level;
+
+use crate::memory;
+use crate::script::current::{Throw, given};
+use crate::script::host_call::Given;
+use crate::script::value;
+
+/// Bytes of one line, fields included.
+const LINE_MAX: usize = 8 << 10;
+
+/// The value that scripts call `log`.
+#[derive(Clone, Copy)]
+pub(crate) struct Log;
+
+/// The functions.
+pub(crate) fn register(module: &mut Module) {
+    module.set_custom_type::<Log>("Log");
+    for (name, level) in [
+        ("info", Level::INFO),
+        ("warn", Level::WARN),
+        ("error", Level::ERROR),
+        ("trace", Level::TRACE),
+    ] {
+        module.set_native_fn(name, move |_log: Log, message: Dynamic| line(level, &message, None));
+        module.set_native_fn(name, move |_log: Log, message: Dynamic, fields: Map| {
+            line(level, &message, Some(fields))
+        });
+    }
+}
+
+/// What `print` says.
+pub(crate) fn print(text: &str) {
+    if let Ok(given) = given("print") {
+        write(Level::INFO, &given, text, "");
+    }
+}
+
+fn line(level: Level, message: &Dynamic, fields: Option<Map>) -> Result<(), Throw> {
+    let given = given("log")?;
+    let fields = fields.map(|fields| value::to_text(&fields.into())).unwrap_or_default();
+    write(level, &given, &value::to_text(message), &fields);
+    Ok(())
+}
+
+fn write(level: Level, given: &Given, message: &str, fields: &str) {
+    let (message, fields) = (cut(message), cut(fields));
+    memory::uninterrupted(|| {
+        macro_rules! say {
+            ($level:expr) => {
+                tracing::event!(target: "script", $level, script = %given.script, subject = %given.subject, fields, "{message}")
+            };
+        }
+        match level {
+            Level::ERROR => say!(Level::ERROR),
+            Level::WARN => say!(Level::WARN),
+            Level::INFO => say!(Level::INFO),
+            _ => say!(Level::TRACE),
+        }
+    });
+}
+
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(LINE_MAX)]
+}

@@ -1,0 +1,100 @@
+//! The options map of a registration: the same words everywhere they make sense, an unknown one is an error that names those that exist.
+
+use rhai::{Dynamic, Map};
+
+use crate::backoff::Backoff;
+use crate::config::RETRY;
+use crate::script::current::{Throw, fail};
+use crate::script::handler::Options;
+use crate::units;
+
+/// Of `webhook`.
+pub(crate) fn of_webhook(map: &Map) -> Result<Options, Throw> {
+    read(map, &["timeout", "retry", "concurrency"])
+}
+
+/// Of `get`, `post` and the others.
+pub(crate) fn of_route(map: &Map) -> Result<Options, Throw> {
+    read(map, &["auth", "timeout", "max_body", "concurrency", "cors"])
+}
+
+fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
+    let mut options = Options::default();
+    for (name, value) in map {
+        if !known.contains(&name.as_str()) {
+            return Err(fail(&format!(
+                "unknown option `{name}`; here may stand {}",
+                known.join(", ")
+            )));
+        }
+        let wrong = |wanted: &str| fail(&format!("option `{name}`: {wanted}, not {}", kind(value)));
+        match name.as_str() {
+            "auth" => {
+                options.auth = Some(
+                    text(value)
+                        .ok_or_else(|| wrong("the name of an [auth] table, or \"none\""))?
+                        .into(),
+                )
+            }
+            "timeout" => options.timeout = Some(duration(name, value)?),
+            "max_body" => {
+                let size = text(value).ok_or_else(|| wrong("a size such as \"1MiB\""))?;
+                options.max_body = Some(
+                    units::parse_size(&size)
+                        .map_err(|error| fail(&format!("option `{name}`: {error}")))?,
+                );
+            }
+            "concurrency" => {
+                let number = value
+                    .as_int()
+                    .ok()
+                    .and_then(|number| usize::try_from(number).ok())
+                    .filter(|number| *number > 0);
+                options.concurrency = Some(number.ok_or_else(|| wrong("a number from 1 on"))?);
+            }
+            "cors" => options.cors = Some(value.as_bool().map_err(|_| wrong("true or false"))?),
+            _ => options.retry = Some(retry(value)?),
+        }
+    }
+    Ok(options)
+}
+
+fn retry(value: &Dynamic) -> Result<Backoff, Throw> {
+    let wrong = || fail("option `retry`: a map such as #{ max: 20, base: \"5s\", cap: \"1h\" }");
+    let map = value.as_map_ref().map_err(|_| wrong())?;
+    let mut retry = RETRY;
+    for (name, value) in map.iter() {
+        match name.as_str() {
+            "max" => {
+                retry.max =
+                    value.as_int().ok().and_then(|max| u32::try_from(max).ok()).ok_or_else(wrong)?
+            }
+            "base" => retry.base = duration("retry.base", value)?,
+            "cap" => retry.cap = duration("retry.cap", value)?,
+            _ => {
+                return Err(fail(&format!(
+                    "unknown option `retry.{name}`; here may stand max, base, cap"
+                )));
+            }
+        }
+    }
+    Ok(retry)
+}
+
+fn duration(name: &str, value: &Dynamic) -> Result<std::time::Duration, Throw> {
+    let wrong =
+        || fail(&format!("option `{name}`: a duration such as \"30s\", not {}", kind(value)));
+    units::parse_duration(&text(value).ok_or_else(wrong)?)
+        .map_err(|error| fail(&format!("option `{name}`: {error}")))
+}
+
+fn text(value: &Dynamic) -> Option<String> {
+    value.clone().into_string().ok()
+}
+
+fn kind(value: &Dynamic) -> String {
+    match value.as_int() {
+        Ok(number) => format!("the number {number}"),
+        Err(kind) => format!("a value of type {kind}"),
+    }
+}

@@ -1,0 +1,106 @@
+//! `req`: what a route's handler gets. Its parts are read when the script asks for them, once; a body that is not what the script asks for is
+//! the caller's fault and answers 400.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use rhai::{Dynamic, Map, Module};
+
+use super::form;
+use crate::json;
+use crate::script::current::{Throw, thrown};
+use crate::script::host_call::HostError;
+use crate::script::value::{self, Limits, Reason};
+
+/// The code that the server turns into 400.
+pub(crate) const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
+
+/// A request, as plain data.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestInput {
+    /// `req_…`, or the client's own.
+    pub(crate) id: Box<str>,
+    pub(crate) method: &'static str,
+    /// As it came, not decoded.
+    pub(crate) path: Box<str>,
+    /// Decoded, by the names in the route's path.
+    pub(crate) params: Vec<(Box<str>, Box<str>)>,
+    /// Without the `?`.
+    pub(crate) query: Box<str>,
+    /// Lower-case names; repeats are joined by `, `.
+    pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    pub(crate) body: Bytes,
+    pub(crate) remote_ip: Box<str>,
+}
+
+/// The value that scripts call `req`.
+#[derive(Clone)]
+pub(crate) struct Request(Rc<Parts>);
+
+struct Parts {
+    input: RequestInput,
+    json: RefCell<Option<Dynamic>>,
+}
+
+/// The value for a run.
+pub(crate) fn build(input: RequestInput) -> Dynamic {
+    Dynamic::from(Request(Rc::new(Parts { input, json: RefCell::new(None) })))
+}
+
+/// Its properties.
+pub(crate) fn register(module: &mut Module) {
+    module.set_custom_type::<Request>("Request");
+    let mut text = |name: &str, part: fn(&RequestInput) -> &str| {
+        module.set_getter_fn(name, move |request: &mut Request| {
+            Ok(Dynamic::from(part(&request.0.input).to_owned()))
+        });
+    };
+    text("id", |input| &input.id);
+    text("method", |input| input.method);
+    text("path", |input| &input.path);
+    text("remote_ip", |input| &input.remote_ip);
+    module.set_getter_fn("params", |request: &mut Request| Ok(pairs(&request.0.input.params)));
+    module.set_getter_fn("headers", |request: &mut Request| Ok(pairs(&request.0.input.headers)));
+    module.set_getter_fn("query", |request: &mut Request| {
+        form::parse(request.0.input.query.as_bytes())
+            .map_err(|_| invalid("the query has an escape that is not one"))
+    });
+    module.set_getter_fn("text", |request: &mut Request| {
+        let text = std::str::from_utf8(&request.0.input.body);
+        text.map(str::to_owned).map_err(|_| invalid("the body is not UTF-8 text"))
+    });
+    module.set_getter_fn("bytes", |request: &mut Request| {
+        Ok(Dynamic::from_blob(request.0.input.body.to_vec()))
+    });
+    module.set_getter_fn("form", |request: &mut Request| {
+        form::parse(&request.0.input.body).map_err(|_| invalid("the body is not a form"))
+    });
+    module.set_getter_fn("json", |request: &mut Request| request.json());
+    module.set_getter_fn("auth", |_request: &mut Request| Ok(Dynamic::UNIT));
+}
+
+impl Request {
+    fn json(&self) -> Result<Dynamic, Throw> {
+        if let Some(read) = &*self.0.json.borrow() {
+            return Ok(read.clone());
+        }
+        let not_json =
+            |error: &dyn std::fmt::Display| invalid(&format!("the body is not JSON: {error}"));
+        let text = json::prepare(&self.0.input.body).map_err(|error| not_json(&error))?;
+        let read = value::from_json(&text, Limits::NONE).map_err(|error| match error.reason {
+            Reason::Memory => error.into(),
+            _ => not_json(&error),
+        })?;
+        self.0.json.replace(Some(read.clone()));
+        Ok(read)
+    }
+}
+
+fn pairs(pairs: &[(Box<str>, Box<str>)]) -> Map {
+    pairs.iter().map(|(name, value)| (name.as_ref().into(), value.as_ref().into())).collect()
+}
+
+fn invalid(message: &str) -> Throw {
+    thrown(&HostError { code: INVALID_PAYLOAD, message: message.into() })
+}

@@ -1,0 +1,183 @@
+//! What a handler returns, and what becomes of it: `status`, `response`, `html`, `redirect`, and the plain values. It is turned into an
+//! `Answer`, plain data, inside the run; what cannot be answered is the script's error and names the field at fault.
+
+use rhai::{Dynamic, ImmutableString, Map, Module};
+
+use crate::script::current::{Throw, fail};
+use crate::script::value::{self, Limits, Reason};
+
+/// A handler's result on its way to a client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: Option<&'static str>,
+    /// Names and values that HTTP allows, none of which the server sets itself.
+    pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    pub(crate) body: Vec<u8>,
+}
+
+const JSON: &str = "application/json";
+const TEXT: &str = "text/plain; charset=utf-8";
+const HTML: &str = "text/html; charset=utf-8";
+
+/// Headers that belong to the server or to the connection (RFC 9110, section 7.6.1).
+const RESERVED: [&str; 8] = [
+    "connection",
+    "content-length",
+    "keep-alive",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "x-request-id",
+];
+
+/// What `status(…)` and its like give: a value that is an answer, returned or thrown.
+#[derive(Clone)]
+pub(crate) struct Response {
+    status: u16,
+    content_type: Option<&'static str>,
+    headers: Vec<(Box<str>, Box<str>)>,
+    body: Dynamic,
+}
+
+/// The functions.
+pub(crate) fn register(module: &mut Module) {
+    module.set_custom_type::<Response>("Response");
+    module.set_native_fn("status", |code: Dynamic| status(&code, Dynamic::UNIT));
+    module.set_native_fn("status", |code: Dynamic, body: Dynamic| status(&code, body));
+    module.set_native_fn("response", |map: Map| response(map));
+    module.set_native_fn("html", |text: ImmutableString| {
+        Ok(Response {
+            status: 200,
+            content_type: Some(HTML),
+            headers: Vec::new(),
+            body: text.into(),
+        })
+    });
+    module.set_native_fn("redirect", |url: ImmutableString| redirect(&url));
+}
+
+/// The answer that a returned value is.
+pub(crate) fn answer(result: Dynamic) -> Result<Answer, Throw> {
+    match result.try_cast_result::<Response>() {
+        Ok(response) => response.into_answer(),
+        Err(plain) => {
+            let status = if plain.is_unit() { 204 } else { 200 };
+            Response { status, content_type: None, headers: Vec::new(), body: plain }.into_answer()
+        }
+    }
+}
+
+/// The answer that a thrown value is, if it is one.
+pub(crate) fn thrown_answer(thrown: &Dynamic) -> Option<Result<Answer, Throw>> {
+    thrown.clone().try_cast::<Response>().map(Response::into_answer)
+}
+
+impl Response {
+    fn into_answer(self) -> Result<Answer, Throw> {
+        let (content_type, body) = match self.body {
+            body if body.is_unit() => (None, Vec::new()),
+            body if body.is_string() => {
+                (Some(TEXT), body.into_string().unwrap_or_default().into_bytes())
+            }
+            body if body.is_blob() => {
+                (Some("application/octet-stream"), body.into_blob().unwrap_or_default())
+            }
+            body => {
+                let text =
+                    value::to_json(&body, Limits::NONE).map_err(|error| match error.reason {
+                        Reason::Memory => error.into(),
+                        _ => fail(&format!("the result cannot be answered: {error}")),
+                    })?;
+                (Some(JSON), text.into_bytes())
+            }
+        };
+        let given = self.headers.iter().any(|(name, _)| &**name == "content-type");
+        let content_type = if given { None } else { self.content_type.or(content_type) };
+        Ok(Answer { status: self.status, content_type, headers: self.headers, body })
+    }
+}
+
+fn status(code: &Dynamic, body: Dynamic) -> Result<Response, Throw> {
+    Ok(Response { status: status_code(code)?, content_type: None, headers: Vec::new(), body })
+}
+
+fn status_code(code: &Dynamic) -> Result<u16, Throw> {
+    let number = code.as_int().map_err(|_| {
+        fail(&format!("a status is a number from 200 to 599, not {}", value::to_text(code)))
+    })?;
+    let code = u16::try_from(number).ok().filter(|code| (200..=599).contains(code));
+    code.ok_or_else(|| fail(&format!("a status is a number from 200 to 599, not {number}")))
+}
+
+fn response(map: Map) -> Result<Response, Throw> {
+    let mut response =
+        Response { status: 200, content_type: None, headers: Vec::new(), body: Dynamic::UNIT };
+    for (name, value) in map {
+        match name.as_str() {
+            "status" => response.status = status_code(&value)?,
+            "headers" => response.headers = headers(value)?,
+            "body" => response.body = value,
+            _ => {
+                return Err(fail(&format!(
+                    "unknown field `{name}` of a response; it has status, headers, body"
+                )));
+            }
+        }
+    }
+    Ok(response)
+}
+
+fn headers(value: Dynamic) -> Result<Vec<(Box<str>, Box<str>)>, Throw> {
+    let map = value.try_cast::<Map>().ok_or_else(|| fail("`headers` of a response is a map"))?;
+    let mut headers = Vec::with_capacity(map.len());
+    for (name, value) in map {
+        let lower = name.to_ascii_lowercase();
+        if !is_header_name(&lower) {
+            return Err(fail(&format!("`{}` cannot be the name of a header", name.escape_debug())));
+        }
+        if RESERVED.contains(&lower.as_str()) {
+            return Err(fail(&format!("the header `{lower}` is the server's own")));
+        }
+        let several =
+            if value.is_array() { value.into_array().unwrap_or_default() } else { vec![value] };
+        for value in several {
+            let text = value::to_text(&value);
+            if !is_header_value(&text) {
+                return Err(fail(&format!(
+                    "the value of header `{lower}` has a character that HTTP forbids"
+                )));
+            }
+            headers.push((lower.as_str().into(), text.into()));
+        }
+    }
+    Ok(headers)
+}
+
+/// A token of RFC 9110, section 5.6.2.
+fn is_header_name(name: &str) -> bool {
+    !name.is_empty()
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+/// RFC 9110, section 5.5, without the obsolete bytes past ASCII.
+fn is_header_value(value: &str) -> bool {
+    value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
+}
+
+fn redirect(url: &str) -> Result<Response, Throw> {
+    let path = url.starts_with('/') && !url.starts_with("//") && !url.starts_with("/\\");
+    let absolute = ["http://", "https://"]
+        .iter()
+        .any(|scheme| url.len() > scheme.len() && url.starts_with(scheme));
+    if !(path || absolute) || !is_header_value(url) || url.contains([' ', '\t']) {
+        return Err(fail(
+            "`redirect` takes a path that starts with one `/`, or an http:// or https:// address",
+        ));
+    }
+    let headers = vec![("location".into(), url.into())];
+    Ok(Response { status: 302, content_type: None, headers, body: Dynamic::UNIT })
+}

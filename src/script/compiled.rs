@@ -1,0 +1,112 @@
+//! A worker's own copy of a script: its engine and its functions, which never leave the worker. Made from a `Script` that passed the loader,
+//! between requests (80 µs for 25 lines). `prepare` is the set-up phase itself, which the loader runs first, with its own limits.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rhai::{AST, Dynamic, Engine, EvalAltResult, FnPtr, Module, ParseError, Scope};
+
+use super::api::register;
+use super::coroutine;
+use super::current::{self, Phase};
+use super::diagnose::Names;
+use super::handler::{Handler, Script, Sources, Vars};
+use super::host::{self, Shared};
+use crate::{clock, memory};
+
+/// How long the top level of a script may run.
+pub(crate) const SET_UP_BUDGET: Duration =
+    Duration::from_millis(if cfg!(debug_assertions) { 500 } else { 50 });
+/// Workers repeat what the loader did within its limits; a busy machine must not make them fail.
+const PATIENCE: u32 = 20;
+
+/// A script that can run on this worker.
+pub(crate) struct Compiled {
+    pub(crate) script: Arc<Script>,
+    engine: Engine,
+    functions: Vec<FnPtr>,
+    /// Handlers are called with an empty AST: their functions and imports stand in a module of the engine.
+    nothing: AST,
+}
+
+impl Compiled {
+    /// Repeats the set-up phase that the loader has checked.
+    pub(crate) fn new(
+        shared: &Shared,
+        script: &Arc<Script>,
+        memory_budget: u64,
+    ) -> Result<Rc<Self>, SetUpError> {
+        let mut balance = memory::Balance::default();
+        let charged = memory::enter(&mut balance, memory_budget, coroutine::suspend_for_good);
+        let running = current::enter(current::Slice {
+            phase: Phase::SetUp,
+            ending: None,
+            ends: clock::instant() + SET_UP_BUDGET * PATIENCE,
+            held_elsewhere: 0,
+            given: None,
+        });
+        let prepared =
+            prepare(shared, &script.path, &script.source, &script.modules, &script.vars, PATIENCE);
+        drop((running, charged));
+        let Prepared { engine, handlers, .. } = prepared?;
+        let functions = handlers.into_iter().map(|(_, function)| function).collect();
+        Ok(Rc::new(Self { script: Arc::clone(script), engine, functions, nothing: AST::empty() }))
+    }
+
+    /// Calls a handler, inside its coroutine.
+    pub(crate) fn call(
+        &self,
+        handler: usize,
+        input: Dynamic,
+    ) -> Result<Dynamic, Box<EvalAltResult>> {
+        match self.functions.get(handler) {
+            Some(function) => function.call::<Dynamic>(&self.engine, &self.nothing, (input,)),
+            None => Err(current::fail("this handler is gone")),
+        }
+    }
+
+    /// What the script could have named, for the hint in an error.
+    pub(crate) fn names(&self) -> Names {
+        Names::of(&self.engine, &host::known_names())
+    }
+}
+
+/// What the set-up phase gives.
+pub(crate) struct Prepared {
+    pub(crate) engine: Engine,
+    pub(crate) handlers: Vec<(Handler, FnPtr)>,
+    pub(crate) ast: AST,
+    /// The constants that the top level leaves, for the loader to judge.
+    pub(crate) constants: Vec<(String, Dynamic)>,
+}
+
+/// Why the set-up phase did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SetUpError {
+    #[error(transparent)]
+    Compile(#[from] ParseError),
+    #[error(transparent)]
+    Run(#[from] Box<EvalAltResult>),
+}
+
+/// Compiles, runs the top level once, and keeps what it registered.
+pub(crate) fn prepare(
+    shared: &Shared,
+    path: &str,
+    source: &str,
+    modules: &Arc<Sources>,
+    vars: &Vars,
+    patience: u32,
+) -> Result<Prepared, SetUpError> {
+    let mut engine = host::engine(shared, modules, vars, host::COMPILE_DEADLINE * patience);
+    let ast = host::compile(&engine, path, source)?;
+    drop(register::take());
+    let module = Module::eval_ast_as_new(Scope::new(), &ast, &engine);
+    let handlers = register::take();
+    let module = module?;
+    let constants =
+        module.iter_var().map(|(name, value)| (name.to_owned(), value.clone())).collect();
+    engine.register_global_module(module.into());
+    Ok(Prepared { engine, handlers, ast, constants })
+}

@@ -1,0 +1,146 @@
+//! What a script offers, as plain data that may cross threads: its sources and the list of its handlers. The functions themselves stay
+//! with each worker's own copy (`compiled.rs`); a handler is found there by its index.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
+/// Source texts by path below the scripts folder, such as `lib/money.rhai`.
+pub(crate) type Sources = BTreeMap<Arc<str>, Arc<str>>;
+
+/// One script that passed the loader.
+#[derive(Debug)]
+pub(crate) struct Script {
+    /// `clerk` for `scripts/clerk.rhai`.
+    pub(crate) name: Arc<str>,
+    /// As the reader would type it: `scripts/clerk.rhai`.
+    pub(crate) path: Arc<str>,
+    pub(crate) source: Arc<str>,
+    /// Every module that it may import, computed names included.
+    pub(crate) modules: Arc<Sources>,
+    /// What `vars` gives, with which it was loaded.
+    pub(crate) vars: Arc<Vars>,
+    /// In the order of registration.
+    pub(crate) handlers: Vec<Handler>,
+    pub(crate) reads: Reads,
+}
+
+/// `[vars]` of config.
+pub(crate) type Vars = BTreeMap<Box<str>, serde_json::Value>;
+
+/// Which parts of an event a script names; the others are not filled in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Reads {
+    pub(crate) payload: bool,
+    pub(crate) headers: bool,
+    pub(crate) text: bool,
+}
+
+/// One registration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Handler {
+    pub(crate) trigger: Trigger,
+    pub(crate) options: Options,
+    /// Line and column of the registration, from 1.
+    pub(crate) line: usize,
+    pub(crate) column: usize,
+}
+
+/// What a handler waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Trigger {
+    /// Events of a webhook whose type matches one of the patterns; the first that matches names the job.
+    Webhook { webhook: Box<str>, patterns: Vec<Arc<str>> },
+    /// Requests.
+    Route { method: Method, path: Box<str> },
+}
+
+/// Methods that a route can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Method {
+    Get,
+    Post,
+    Put,
+    Patch,
+    Delete,
+}
+
+impl Method {
+    pub(crate) const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
+
+    /// As in a request line.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Patch => "PATCH",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// The function that registers it.
+    pub(crate) const fn function(self) -> &'static str {
+        match self {
+            Self::Get => "get",
+            Self::Post => "post",
+            Self::Put => "put",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+/// The options of a registration; what is `None` comes from config.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Options {
+    /// Who may call a route; `none` says that anybody may.
+    pub(crate) auth: Option<Box<str>>,
+    pub(crate) timeout: Option<Duration>,
+    /// Bytes of a route's request.
+    pub(crate) max_body: Option<u64>,
+    /// Of a webhook's handler.
+    pub(crate) retry: Option<Backoff>,
+    /// Runs of this handler at once, over all workers.
+    pub(crate) concurrency: Option<usize>,
+    /// `false`: no cross-origin answers for this route, whatever `[cors]` says.
+    pub(crate) cors: Option<bool>,
+}
+
+/// Whether the whole of an event's type matches; `*` stands for any run of characters, and case counts.
+pub(crate) fn matches(pattern: &str, kind: &str) -> bool {
+    pattern == kind
+        || (pattern.contains('*')
+            && wildmatch::WildMatchPattern::<'*', '\0'>::new(pattern).matches(kind))
+}
+
+/// The first of the patterns that matches.
+pub(crate) fn first_match<'a>(patterns: &'a [Arc<str>], kind: &str) -> Option<&'a Arc<str>> {
+    patterns.iter().find(|pattern| matches(pattern, kind))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_3_the_whole_type_must_match_and_case_counts() {
+        let check = |pattern, kind, expected| {
+            assert_eq!(matches(pattern, kind), expected, "{pattern} {kind}")
+        };
+        check("user.created", "user.created", true);
+        check("user.created", "user.created.again", false);
+        check("user.created", "User.created", false);
+        check("user.*", "user.created", true);
+        check("user.*", "user.", true);
+        check("*.created", "user.created", true);
+        check("*", "", true);
+        check("", "", true);
+        check("user.*", "superuser.created", false);
+        check("a*b*c", "a--b--c", true);
+        check("user.?reated", "user.created", false);
+        check("user.created", "user.*", false);
+    }
+}

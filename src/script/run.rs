@@ -1,0 +1,263 @@
+//! Drive one run of a handler from start to end: slices, CPU and wall budget, memory, cancellation. It decides when a script stops and
+//! nothing else; what a script asks for is done by the `Perform` that the caller passes.
+//!
+//! Dropping the future cancels the run: its coroutine is unwound on its own stack.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use rhai::{Dynamic, EvalAltResult};
+
+use super::Ending;
+use super::api::event::{self, EventInput};
+use super::api::request::{self, RequestInput};
+use super::api::respond::{self, Answer};
+use super::compiled::Compiled;
+use super::coroutine::{self, Coroutine, Stacks, Step};
+use super::current::{self, Phase};
+use super::diagnose::{self, Circumstances};
+use super::host_call::{Given, HostCall, HostReply};
+use super::load::file_of;
+use crate::frame::Frame;
+use crate::{clock, memory};
+
+/// How long a script may keep its worker before the others get their turn.
+const SLICE: Duration = Duration::from_micros(500);
+
+/// Does what a script asks. The live runtime is one; tests bring another.
+pub(crate) trait Perform {
+    fn perform(&mut self, call: HostCall) -> Performed<'_>;
+
+    /// Bytes that the run holds here, such as writes that wait for its commit; they count against its memory.
+    fn held_bytes(&self) -> usize;
+}
+
+/// What a call comes to: most are done at once.
+pub(crate) enum Performed<'a> {
+    Now(HostReply),
+    Later(Pin<Box<dyn Future<Output = HostReply> + 'a>>),
+}
+
+/// One run.
+pub(crate) struct Task {
+    pub(crate) compiled: Rc<Compiled>,
+    /// Index of the handler in its script.
+    pub(crate) handler: usize,
+    pub(crate) input: Input,
+    pub(crate) given: Rc<Given>,
+    pub(crate) limits: Limits,
+}
+
+/// What the handler is called with.
+#[derive(Clone, Debug)]
+pub(crate) enum Input {
+    Event(EventInput),
+    Request(RequestInput),
+}
+
+/// What one run may use.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) cpu: Duration,
+    pub(crate) memory: u64,
+    /// Wall time.
+    pub(crate) timeout: Duration,
+}
+
+/// How a run ended, and what it took.
+#[derive(Debug)]
+pub(crate) struct End {
+    pub(crate) result: Result<Answer, Failure>,
+    pub(crate) cpu: Duration,
+    /// Bytes that the run left behind: a cycle of closures.
+    pub(crate) leaked: u64,
+}
+
+/// Why a run gave no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It threw. `code` is that of a thrown map; `frame` shows where.
+    Thrown { code: Option<Box<str>>, frame: Box<Frame> },
+    /// A `status(…)` was thrown: this is the answer, its effects are discarded.
+    ThrownAnswer(Answer),
+    /// A limit or the runtime ended it.
+    Ended(Ending),
+    /// It allocated without bound between two hooks; what it held is lost.
+    Runaway,
+    /// A native function panicked.
+    Panicked,
+    /// No stack could be had.
+    NoStack,
+}
+
+/// Runs to the end.
+pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perform) -> End {
+    let Task { compiled, handler, input, given, limits } = task;
+    let body = move || finish(&compiled, handler, &input);
+    let coroutine = match Coroutine::new(stacks, body) {
+        Ok(coroutine) => coroutine,
+        Err(_) => return End { result: Err(Failure::NoStack), cpu: Duration::ZERO, leaked: 0 },
+    };
+    let deadline = clock::instant() + limits.timeout;
+    let mut active = Active {
+        coroutine,
+        given,
+        limits,
+        balance: memory::Balance::default(),
+        cpu: Duration::ZERO,
+        ending: None,
+    };
+    let result = active.drive(perform, deadline).await;
+    let handed_out = result.as_ref().map_or(0, |answer| answer.body.len());
+    active.balance.hand_over(handed_out.cast_signed());
+    End { result, cpu: active.cpu, leaked: active.balance.bytes() }
+}
+
+/// A run between two slices.
+struct Active {
+    coroutine: Coroutine<Result<Answer, Failure>>,
+    given: Rc<Given>,
+    limits: Limits,
+    balance: memory::Balance,
+    cpu: Duration,
+    /// Sticky: once set, every hook and every host call of the run obeys it.
+    ending: Option<Ending>,
+}
+
+impl Active {
+    async fn drive(
+        &mut self,
+        perform: &mut dyn Perform,
+        deadline: Instant,
+    ) -> Result<Answer, Failure> {
+        let mut reply = HostReply::Unit;
+        loop {
+            let step = self.resume(reply, perform.held_bytes());
+            if self.ending.is_none() && matches!(step, Step::Slice | Step::Call(_)) {
+                self.ending = self.spent(deadline);
+            }
+            reply = match step {
+                Step::Done(result) => return self.judged(result),
+                Step::Panicked => return Err(Failure::Panicked),
+                Step::Runaway => return Err(Failure::Runaway),
+                Step::Slice | Step::Call(_) if self.ending.is_some() => HostReply::Ended,
+                Step::Slice => {
+                    tokio::task::yield_now().await;
+                    HostReply::Unit
+                }
+                Step::Call(call) => self.answer(call, perform, deadline).await,
+            };
+        }
+    }
+
+    /// One slice: everything that natives and the allocator look for is in place exactly as long as it lasts.
+    fn resume(&mut self, reply: HostReply, held_elsewhere: usize) -> Step<Result<Answer, Failure>> {
+        self.balance.hand_over(-reply.heap_bytes().cast_signed());
+        let started = clock::instant();
+        let running = current::enter(current::Slice {
+            phase: Phase::Handler,
+            ending: self.ending,
+            ends: started + SLICE,
+            held_elsewhere,
+            given: Some(Rc::clone(&self.given)),
+        });
+        let charged =
+            memory::enter(&mut self.balance, self.limits.memory, coroutine::suspend_for_good);
+        let step = self.coroutine.resume(reply);
+        drop(charged);
+        self.ending = self.ending.or_else(|| running.ending());
+        drop(running);
+        self.cpu += clock::instant().saturating_duration_since(started);
+        if let Step::Call(call) = &step {
+            self.balance.hand_over(call.heap_bytes().cast_signed());
+        }
+        step
+    }
+
+    fn spent(&self, deadline: Instant) -> Option<Ending> {
+        if self.cpu > self.limits.cpu {
+            return Some(Ending::Cpu);
+        }
+        (clock::instant() >= deadline).then_some(Ending::Timeout)
+    }
+
+    async fn answer(
+        &mut self,
+        call: HostCall,
+        perform: &mut dyn Perform,
+        deadline: Instant,
+    ) -> HostReply {
+        match perform.perform(call) {
+            Performed::Now(reply) => reply,
+            Performed::Later(later) => {
+                match tokio::time::timeout_at(deadline.into(), later).await {
+                    Ok(reply) => reply,
+                    Err(_elapsed) => {
+                        self.ending = Some(Ending::Timeout);
+                        HostReply::Ended
+                    }
+                }
+            }
+        }
+    }
+
+    /// An ending counts even where the script came to an end of its own by swallowing it.
+    fn judged(&self, result: Result<Answer, Failure>) -> Result<Answer, Failure> {
+        match self.ending {
+            None => result,
+            Some(ending) => Err(Failure::Ended(ending)),
+        }
+    }
+}
+
+/// Inside the coroutine: input to value, the handler, its result to plain data. Every value is dropped in here.
+fn finish(compiled: &Compiled, handler: usize, input: &Input) -> Result<Answer, Failure> {
+    let result = value_of(compiled, input)
+        .and_then(|input| compiled.call(handler, input))
+        .and_then(respond::answer);
+    result.map_err(|error| failure(compiled, &error))
+}
+
+fn value_of(compiled: &Compiled, input: &Input) -> Result<Dynamic, Box<EvalAltResult>> {
+    match input {
+        Input::Event(input) => event::build(input, compiled.script.reads),
+        Input::Request(input) => Ok(request::build(input.clone())),
+    }
+}
+
+fn failure(compiled: &Compiled, error: &EvalAltResult) -> Failure {
+    if let Some(ending) = Ending::of(error) {
+        return Failure::Ended(ending);
+    }
+    let frame = |error: &EvalAltResult| {
+        let script = &compiled.script;
+        let files =
+            |path: Option<&str>| file_of(&script.path, &script.source, &script.modules, path);
+        Box::new(diagnose::run_error(&files, error, &compiled.names(), &Circumstances::default()))
+    };
+    match innermost(error) {
+        EvalAltResult::ErrorRuntime(thrown, _) => match respond::thrown_answer(thrown) {
+            Some(Ok(answer)) => Failure::ThrownAnswer(answer),
+            Some(Err(error)) => Failure::Thrown { code: None, frame: frame(&error) },
+            None => Failure::Thrown { code: code_of(thrown), frame: frame(error) },
+        },
+        _ => Failure::Thrown { code: None, frame: frame(error) },
+    }
+}
+
+/// The error at the bottom of its call chain.
+fn innermost(error: &EvalAltResult) -> &EvalAltResult {
+    match error {
+        EvalAltResult::ErrorInFunctionCall(_, _, inner, _)
+        | EvalAltResult::ErrorInModule(_, inner, _) => innermost(inner),
+        other => other,
+    }
+}
+
+fn code_of(thrown: &Dynamic) -> Option<Box<str>> {
+    let map = thrown.as_map_ref().ok()?;
+    let code = map.get("code")?.as_immutable_string_ref().ok()?;
+    Some(code.as_str().into())
+}
