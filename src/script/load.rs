@@ -4,7 +4,6 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rhai::{AST, Dynamic, FnPtr};
 

@@ -162,6 +162,10 @@ impl State {
         let job = &mut jobs[finish.job.n as usize];
         let first = finish.attempt <= 1;
         let used_none = finish.attempt == 0;
+        let resolved = match &finish.outcome {
+            Outcome::Resolved { jobs, .. } => jobs.clone(),
+            _ => Vec::new(),
+        };
         let (state, due_at, error, is_kept) = match finish.outcome {
             Outcome::Done(_) => (JobState::Done, None, None, !first),
             Outcome::Ignored(reason) => (JobState::Ignored, None, Some(reason), false),
@@ -184,6 +188,21 @@ impl State {
             error: error.clone(),
         };
         *job = Job { state, attempt: finish.attempt, due_at, error, ..job.clone() };
+        for (index, planned) in resolved.into_iter().enumerate() {
+            if index == 0 {
+                jobs[finish.job.n as usize].planned.pattern = planned.pattern;
+            } else {
+                let n = u32::try_from(jobs.len()).unwrap();
+                jobs.push(Job {
+                    n,
+                    planned,
+                    state: JobState::Pending,
+                    attempt: 0,
+                    due_at,
+                    error: None,
+                });
+            }
+        }
         let kept = self.events.get_mut(&finish.job.event.0).unwrap();
         kept.jobs = jobs;
         kept.claimed.retain(|n| *n != finish.job.n);
@@ -329,6 +348,24 @@ impl Store for MemoryStore {
     fn due(&self, now: Millis, limit: usize) -> Answer<Vec<DueJob>> {
         self.with(|state| {
             Ok(state.due().into_iter().filter(|job| job.due_at <= now).take(limit).collect())
+        })
+    }
+
+    fn wake(&self, script: &str, failed_too: bool, now: Millis) -> Answer<u64> {
+        self.with(|state| {
+            let mut woken = 0;
+            for job in state.events.values_mut().flat_map(|kept| &mut kept.jobs) {
+                let waits = job.state == JobState::Pending
+                    || (failed_too && job.state == JobState::Retrying);
+                if waits
+                    && *job.planned.script == *script
+                    && job.due_at.is_some_and(|due_at| due_at > now)
+                {
+                    job.due_at = Some(now);
+                    woken += 1;
+                }
+            }
+            Ok(woken)
         })
     }
 
