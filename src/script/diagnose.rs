@@ -1,1 +1,0 @@
-//! Rhai's errors as frames.

@@ -1,0 +1,707 @@
+//! Why a run failed. The innermost position that Rhai tells is the fault; the calls around it become notes. A throw is told by its
+//! code and message, a limit by its value and its key in the configuration.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rhai::{Dynamic, EvalAltResult, Position};
+
+use super::names::{is_anonymous, kind_of};
+use super::{Names, Site, Text, compile, counted, cut, error, with_article};
+use crate::frame::Frame;
+
+/// Calls around a fault that are shown; deep recursion has more.
+const CALLS_SHOWN_MAX: usize = 8;
+/// Overloads that are shown of one function.
+const OVERLOADS_SHOWN_MAX: usize = 4;
+/// Levels of a thrown array or map that are shown.
+const VALUE_LEVELS_MAX: usize = 3;
+
+/// What the host knows of a failed run beside Rhai's error.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Circumstances {
+    /// Why the run was ended from outside, if it was.
+    pub(crate) ending: Option<Ending>,
+    /// The last field that a map was asked for and did not have.
+    pub(crate) missing: Option<Missing>,
+    pub(crate) limits: Limits,
+}
+
+/// Why a run was ended. Nothing in a script can catch it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// The CPU budget is used up.
+    Cpu,
+    /// The memory budget is used up, or would be by what was asked for.
+    Memory,
+    /// Calls are nested too deep.
+    Stack,
+    /// The wall time is up.
+    Timeout,
+    /// Nobody waits for the result any more.
+    Cancelled,
+    /// The runtime stops.
+    Stopped,
+}
+
+/// The limits of the run as configuration writes them: `250ms`, `32MiB`, `60s`. Empty where not told.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) cpu_budget: Box<str>,
+    pub(crate) memory_budget: Box<str>,
+    pub(crate) timeout: Box<str>,
+}
+
+/// A field that was not there.
+#[derive(Clone, Debug)]
+pub(crate) struct Missing {
+    pub(crate) name: Box<str>,
+    /// What the map had instead; a few names are enough.
+    pub(crate) has: Vec<Box<str>>,
+}
+
+/// The frame of a run that failed. `path_of` finds the file of one of Rhai's sources; `None` asks for the script that was run.
+pub(crate) fn run_error(
+    path_of: &dyn Fn(Option<&str>) -> Option<(String, Arc<str>)>,
+    error: &EvalAltResult,
+    known: &Names,
+    circumstances: &Circumstances,
+) -> Frame {
+    let trail = Trail::of(error);
+    let (path, source) = path_of(trail.source)
+        .or_else(|| path_of(None))
+        .unwrap_or_else(|| (trail.source.unwrap_or("script").to_owned(), Arc::from("")));
+    if let EvalAltResult::ErrorParsing(kind, position) = trail.fault {
+        let frame = compile::syntax(&path, &source, kind, *position, known);
+        return trail.notes(frame, path_of);
+    }
+    let site = Site { path: &path, source: &source };
+    let fault = Fault { site, text: Text::new(&source), trail: &trail, known, circumstances };
+    trail.notes(fault.frame(), path_of)
+}
+
+/// One error with the calls that it passed through, outermost first.
+struct Trail<'a> {
+    fault: &'a EvalAltResult,
+    /// Rhai's name of the file that holds the fault.
+    source: Option<&'a str>,
+    calls: Vec<Call<'a>>,
+}
+
+struct Call<'a> {
+    name: &'a str,
+    /// The file that holds the call.
+    source: Option<&'a str>,
+    position: Position,
+}
+
+impl<'a> Trail<'a> {
+    fn of(error: &'a EvalAltResult) -> Self {
+        let mut trail = Self { fault: error, source: None, calls: Vec::new() };
+        loop {
+            match trail.fault {
+                EvalAltResult::ErrorInFunctionCall(name, source, inner, position) => {
+                    trail.calls.push(Call { name, source: trail.source, position: *position });
+                    if !source.is_empty() {
+                        trail.source = Some(source);
+                    }
+                    trail.fault = inner;
+                }
+                EvalAltResult::ErrorInModule(path, inner, position) => {
+                    trail.calls.push(Call { name: "import", source: trail.source, position: *position });
+                    if !path.is_empty() {
+                        trail.source = Some(path);
+                    }
+                    trail.fault = inner;
+                }
+                _ => return trail,
+            }
+        }
+    }
+
+    /// Where the fault is, as far as Rhai tells: its own position, else the innermost call's in the same file.
+    fn position(&self) -> Position {
+        let own = self.fault.position();
+        if !own.is_none() {
+            return own;
+        }
+        self.calls
+            .iter()
+            .rev()
+            .take_while(|call| call.source == self.source)
+            .map(|call| call.position)
+            .find(|position| !position.is_none())
+            .unwrap_or(Position::NONE)
+    }
+
+    /// Adds the calls around the fault, innermost first.
+    fn notes(
+        &self,
+        mut frame: Frame,
+        path_of: &dyn Fn(Option<&str>) -> Option<(String, Arc<str>)>,
+    ) -> Frame {
+        let mut shown = 0;
+        let mut last = (self.source, self.fault.position());
+        let mut dropped = 0;
+        for (index, call) in self.calls.iter().enumerate().rev() {
+            // A native function that calls a closure is told twice, at one place.
+            let here = (call.source, call.position);
+            let again = index > 0 && self.calls[index - 1].position == call.position;
+            if call.position.is_none() || again || here == last {
+                continue;
+            }
+            last = here;
+            if shown == CALLS_SHOWN_MAX {
+                dropped += 1;
+                continue;
+            }
+            let Some((path, source)) = path_of(call.source) else { continue };
+            let site = Site { path: &path, source: &source };
+            let offset = Text::new(&source).offset(call.position).unwrap_or_default();
+            let what = if call.name == "import" { "imported" } else { "called" };
+            let from = match index.checked_sub(1) {
+                None => "the top level".to_owned(),
+                Some(around) => self.name_of(around),
+            };
+            frame = frame.note(format!("{what} from {from}, {}", site.at(offset)));
+            shown += 1;
+        }
+        if dropped > 0 {
+            frame = frame.note(format!("and from {}", counted(dropped, "more place")));
+        }
+        frame
+    }
+
+    /// The function of that call, in words.
+    fn name_of(&self, index: usize) -> String {
+        let call = &self.calls[index];
+        match (is_anonymous(call.name), call.position.is_none()) {
+            (true, true) => "the handler".to_owned(),
+            (true, false) => "a closure".to_owned(),
+            (false, _) => format!("`{}`", cut(call.name)),
+        }
+    }
+}
+
+/// What `run_error` looks at.
+struct Fault<'a> {
+    site: Site<'a>,
+    text: Text<'a>,
+    trail: &'a Trail<'a>,
+    known: &'a Names,
+    circumstances: &'a Circumstances,
+}
+
+impl Fault<'_> {
+    fn frame(&self) -> Frame {
+        let ending = self.circumstances.ending.or(match self.trail.fault {
+            EvalAltResult::ErrorTooManyOperations(_) => Some(Ending::Cpu),
+            EvalAltResult::ErrorStackOverflow(_) => Some(Ending::Stack),
+            EvalAltResult::ErrorDataTooLarge(..) => Some(Ending::Memory),
+            _ => None,
+        });
+        if let Some(ending) = ending {
+            return self.ended(ending);
+        }
+        match self.trail.fault {
+            EvalAltResult::ErrorRuntime(value, _) => self.thrown(value),
+            EvalAltResult::ErrorFunctionNotFound(signature, _) => self.no_function(signature),
+            EvalAltResult::ErrorDotExpr(message, _) => self.no_property(message),
+            EvalAltResult::ErrorIndexingType(message, _) => self.not_indexable(message),
+            EvalAltResult::ErrorVariableNotFound(name, _) => self.no_variable(name),
+            EvalAltResult::ErrorDataRace(what, _) => self.data_race(what),
+            EvalAltResult::ErrorMismatchDataType(wanted, found, _)
+            | EvalAltResult::ErrorMismatchOutputType(wanted, found, _) => {
+                self.wrong_type(wanted, found)
+            }
+            EvalAltResult::ErrorFor(_) => self.wrong_type("array, map or range", ""),
+            EvalAltResult::ErrorArrayBounds(length, index, _) => {
+                self.outside("array", *length, *index, "element")
+            }
+            EvalAltResult::ErrorStringBounds(length, index, _) => {
+                self.outside("string", *length, *index, "character")
+            }
+            EvalAltResult::ErrorBitFieldBounds(length, index, _) => {
+                self.outside("bit field", *length, *index, "bit")
+            }
+            EvalAltResult::ErrorArithmetic(why, _) => self.arithmetic(why),
+            EvalAltResult::ErrorModuleNotFound(path, _) => self.no_module(path),
+            EvalAltResult::ErrorAssignmentToConstant(name, _) => self.constant(name),
+            EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
+                let name = name.rsplit('$').next().unwrap_or(name);
+                self.point("E0311", format!("`{}` would change a constant", cut(name)), "changes it")
+                    .help("copy it to a `let` first; inside a `fn`, pass it in")
+            }
+            EvalAltResult::ErrorUnboundThis(_) => self
+                .point("E0302", "`this` is nothing here", "nobody called this on a value")
+                .help("take the value as a parameter: `|event| …`"),
+            EvalAltResult::ErrorPropertyNotFound(name, _) => {
+                self.point("E0302", format!("there is no field `{}`", cut(name)), "")
+                    .help("use `?.` or `??`")
+            }
+            EvalAltResult::ErrorIndexNotFound(value, _) => {
+                self.point("E0307", format!("there is no element {}", shown(value)), "")
+            }
+            EvalAltResult::ErrorTerminated(..) => {
+                self.point("E0305", "the run was ended from outside", "it was here")
+            }
+            EvalAltResult::ErrorForbiddenVariable(name, _)
+            | EvalAltResult::ErrorVariableExists(name, _) => {
+                self.point("E0303", format!("`{}` cannot be declared here", cut(name)), "")
+            }
+            EvalAltResult::ErrorTooManyModules(_) => {
+                self.point("E0305", "too many modules are imported", "")
+            }
+            EvalAltResult::ErrorTooManyVariables(_) => {
+                self.point("E0305", "too many variables are declared", "")
+            }
+            EvalAltResult::ErrorSystem(..) => self.point("E0312", "the runtime failed, not the script", ""),
+            // `Display` of an error shows thrown values without a bound; those were told above.
+            other => {
+                let told = other.to_string();
+                let told = told.split(" (line ").next().unwrap_or_default();
+                self.point("E0312", cut(told), "")
+            }
+        }
+    }
+
+    fn ended(&self, ending: Ending) -> Frame {
+        let limits = &self.circumstances.limits;
+        let of = |limit: &str| if limit.is_empty() { String::new() } else { format!(" of {limit}") };
+        match ending {
+            Ending::Cpu => self
+                .point("E0305", format!("the CPU budget{} is used up", of(&limits.cpu_budget)), "it was here")
+                .help("a loop that does not end, or more work than one run may do")
+                .help("the limit is `cpu_budget` under `[scripts]` in config.toml"),
+            Ending::Memory => self
+                .point("E0305", format!("the memory budget{} is used up", of(&limits.memory_budget)), "it was here")
+                .help("hold less at once: work on pages, not on the whole")
+                .help("the limit is `memory_budget` under `[scripts]` in config.toml"),
+            Ending::Stack => self
+                .point("E0305", "calls are nested more than 64 levels deep", "it was here")
+                .help("a function that calls itself without end; write a loop"),
+            Ending::Timeout => self
+                .point("E0305", format!("the time limit{} is over", of(&limits.timeout)), "it was here")
+                .help("waiting for providers, for limits and in `sleep` counts")
+                .help("the limit is `timeout` under `[scripts]` in config.toml; a handler may set its own"),
+            Ending::Cancelled => {
+                self.point("E0305", "nobody waits for the result any more", "it was here")
+            }
+            Ending::Stopped => self
+                .point("E0305", "the runtime was stopped meanwhile", "it was here")
+                .help("the event stays in the inbox and is handled after the next start"),
+        }
+    }
+
+    fn thrown(&self, value: &Dynamic) -> Frame {
+        let label =
+            if self.word(0) == "throw" { "thrown here" } else { "failed here" };
+        let title = match value.read_lock::<rhai::Map>() {
+            Some(map) => {
+                let text = |field: &str| {
+                    map.get(field).filter(|value| !value.is_unit()).map(shown_bare).unwrap_or_default()
+                };
+                let (code, message, status) = (text("code"), text("message"), text("status"));
+                let status = if status.is_empty() { status } else { format!(" (status {status})") };
+                match (code.as_str(), message.as_str()) {
+                    ("", "") => format!("uncaught error {}", shown(value)),
+                    ("", message) => format!("uncaught error{status}: {message}"),
+                    (code, "") => format!("uncaught error `{code}`{status}"),
+                    (code, message) => format!("uncaught error `{code}`{status}: {message}"),
+                }
+            }
+            None if value.is_unit() => "uncaught error".to_owned(),
+            None if value.is_string() && shown_bare(value).is_empty() => "uncaught error".to_owned(),
+            None => format!("uncaught error: {}", shown_bare(value)),
+        };
+        let frame = self.point("E0310", title, label);
+        match value.read_lock::<rhai::Map>() {
+            Some(map) => match (map.get("provider"), map.get("operation")) {
+                (Some(provider), Some(operation)) => frame.note(format!(
+                    "from the call `{}.{}`",
+                    shown_bare(provider),
+                    shown_bare(operation)
+                )),
+                _ => frame,
+            },
+            None => frame,
+        }
+    }
+
+    /// Rhai has one message for a wrong name, a wrong number and wrong types of arguments.
+    fn no_function(&self, signature: &str) -> Frame {
+        let (path, kinds) = split_signature(signature);
+        if is_anonymous(path) {
+            let given = counted(kinds.len(), "argument");
+            return self
+                .point("E0301", format!("this closure is called with {given} and takes another number"), "called here")
+                .help(format!("it is given ({})", kinds.join(", ")));
+        }
+        let first_is_absent = kinds.first().is_some_and(|kind| kind == "()");
+        if !rhai::is_valid_identifier(path.rsplit("::").next().unwrap_or(path)) {
+            return self.no_operator(path, &kinds);
+        }
+        if first_is_absent && self.word(0) == "in" {
+            return self
+                .point("E0302", "`in` looks into `()`", "what follows is absent")
+                .help("give it something to look into: `x in (list ?? [])`");
+        }
+        if first_is_absent && matches!(self.word(-1), "." | "?.") {
+            return self.absent(&format!(".{path}()"));
+        }
+        let list = kinds.join(", ");
+        let own: Vec<_> = self.text.functions().filter(|(name, ..)| *name == path).collect();
+        let ours = self.known.overloads(path);
+        if ours.is_empty() && own.is_empty() {
+            return self.unknown_function(path, &list);
+        }
+        let mut frame =
+            self.point("E0301", format!("`{path}` does not take ({list})"), "no such overload");
+        for (name, params, _) in &own {
+            frame = frame.help(format!("{name}({})", params.join(", ")));
+        }
+        for signature in ours.iter().take(OVERLOADS_SHOWN_MAX) {
+            frame = frame.help(signature.to_string());
+        }
+        if ours.len() > OVERLOADS_SHOWN_MAX {
+            let more = ours.len() - OVERLOADS_SHOWN_MAX;
+            frame = frame.help(format!("… and {} of `{path}`", counted(more, "more overload")));
+        }
+        frame
+    }
+
+    fn unknown_function(&self, path: &str, list: &str) -> Frame {
+        let shown = cut(path);
+        let frame = self.point("E0301", format!("there is no function `{shown}` ({list})"), "not known");
+        if let Some((module, name)) = path.rsplit_once("::") {
+            let private = self.known.imports.values().any(|exports| exports.private.contains(name));
+            return match self.known.meant(path, std::iter::empty()) {
+                _ if private => frame.help(format!("`{name}` is `private` in its file")),
+                Some(meant) => frame.help(format!("did you mean `{meant}`?")),
+                None => frame.help(format!("`{module}` has no such function, or it is `private` there")),
+            };
+        }
+        let declared = self.text.declared();
+        if self.word(-1) != "." && declared.contains(&path) {
+            return frame.help(format!("a closure in a variable is called with `{shown}.call(…)`"));
+        }
+        let own: Vec<&str> = self.text.functions().map(|(name, ..)| name).collect();
+        match self.known.meant(path, own.iter().copied()) {
+            Some(meant) => {
+                let mut frame = frame.help(format!("did you mean `{meant}`?"));
+                for signature in self.known.overloads(&meant).iter().take(OVERLOADS_SHOWN_MAX) {
+                    frame = frame.help(signature.to_string());
+                }
+                frame
+            }
+            None => frame,
+        }
+    }
+
+    fn no_operator(&self, operator: &str, kinds: &[String]) -> Frame {
+        let operator = cut(operator);
+        let title = match kinds {
+            [one] => format!("`{operator}` cannot be used on {}", with_article(one)),
+            [left, right] => {
+                format!("`{operator}` cannot join {} and {}", with_article(left), with_article(right))
+            }
+            _ => format!("`{operator}` cannot be used here"),
+        };
+        let frame = self.point("E0306", title, "");
+        if kinds.iter().any(|kind| kind == "()") {
+            let help = match (&*operator, kinds.len()) {
+                ("!", 1) => "an absent field is `()`: write `!(x ?? false)`",
+                _ => "an absent field is `()`: give it a value with `??`, as in `(x ?? 0) + 1`",
+            };
+            return frame.help(help);
+        }
+        if kinds.iter().any(|kind| kind == "string") {
+            return frame.help("turn the text into a number with `parse_int` or `parse_float`");
+        }
+        frame
+    }
+
+    /// `Unknown property 'b' - a getter is not registered for type '()'` and its like.
+    fn no_property(&self, message: &str) -> Frame {
+        let mut quoted = message.split('\'').skip(1).step_by(2);
+        let (Some(name), Some(kind)) = (quoted.next(), quoted.next()) else {
+            return self.point("E0306", cut(message), "");
+        };
+        let (name, kind) = (cut(name), kind_of(kind));
+        if kind == "()" {
+            return self.absent(&format!(".{name}"));
+        }
+        self.point("E0306", format!("{} has no field `{name}`", with_article(&kind)), "")
+            .help(match kind.as_str() {
+                "string" => "a text that holds JSON is read with `json::parse(text)`",
+                "array" => "an element has fields: `list[0].x`, or `list.map(|e| e.x)`",
+                _ => "only maps have fields",
+            })
+    }
+
+    /// `() [i64]`, or `() [i64] = i64` when it is assigned to.
+    fn not_indexable(&self, message: &str) -> Frame {
+        let (kind, index) = message.split_once(" [").unwrap_or((message, ""));
+        let index = kind_of(index.split(']').next().unwrap_or_default());
+        match kind_of(kind).as_str() {
+            "()" => self.absent("[…]"),
+            kind => self
+                .point("E0306", format!("{} cannot be indexed with {}", with_article(kind), with_article(&index)), "")
+                .help("arrays take a whole number, maps a text"),
+        }
+    }
+
+    /// Something was asked of `()`: the field before it is what is missing.
+    fn absent(&self, asked: &str) -> Frame {
+        let mut at = self.index().and_then(|index| index.checked_sub(1));
+        if matches!(self.text.word(at), "." | "?." | "[" | "?[") {
+            at = at.and_then(|at| at.checked_sub(1));
+        }
+        let Some(last) = at else {
+            return self.point("E0302", format!("`{asked}` is asked of `()`"), "");
+        };
+        let text = &self.text;
+        let start = text.chain_start(last);
+        let whole = cut(text.between(start, last));
+        let name = text.word(Some(last));
+        let before = last.checked_sub(1).map(|index| text.word(Some(index)));
+        let is_field = text.is_word(last) && matches!(before, Some("." | "?.")) && last >= start + 2;
+        let (title, span) = if is_field {
+            let owner = cut(text.between(start, last - 2));
+            (format!("`{}` is missing in `{owner}`", cut(name)), text.tokens[last].span.clone())
+        } else {
+            let span = text.tokens[start].span.start..text.tokens[last].span.end;
+            (format!("`{whole}` is `()`"), span)
+        };
+        let site = self.site.place(span, format!("absent, so `{asked}` has nothing to read"));
+        let mut frame = error("E0302", title, Some(site));
+        if let Some(missing) = &self.circumstances.missing
+            && is_field
+            && *missing.name == *name
+        {
+            let has: Vec<&str> = missing.has.iter().take(8).map(AsRef::as_ref).collect();
+            let more = if missing.has.len() > has.len() { ", …" } else { "" };
+            frame = frame.help(if has.is_empty() {
+                "that map is empty".to_owned()
+            } else {
+                format!("it has: {}{more}", has.join(", "))
+            });
+        }
+        if asked == "[…]" {
+            frame.help(format!("`?[` guards: `{whole}?[…]`, and `??` gives another value"))
+        } else {
+            frame.help(format!("use `?.` or `??`: `{whole}?{asked}`"))
+        }
+    }
+
+    fn no_variable(&self, name: &str) -> Frame {
+        let shown = cut(name);
+        let frame = self.point("E0303", format!("there is no `{shown}`"), "not known");
+        match name.rsplit_once("::") {
+            Some(("global", name)) => match self.text.declared_at_top(name) {
+                Some("let") => frame.help(format!("only constants are seen there: `const {name} = …`")),
+                _ => frame.help(format!("declare it at the top level: `const {name} = …;`")),
+            },
+            Some((_, name)) => frame.help(format!(
+                "only what a module exports is seen: write `export const {name} = …;` there"
+            )),
+            None => frame.help("declare it with `let`, or pass it in"),
+        }
+    }
+
+    /// Rhai tells the function, and no position.
+    fn data_race(&self, what: &str) -> Frame {
+        let function = what.split('\'').nth(1).unwrap_or_default();
+        let found = self.race(function);
+        let span = found.as_ref().map(|(span, _)| span.clone());
+        let owner = found.map_or_else(|| "the value".to_owned(), |(_, owner)| format!("`{owner}`"));
+        let title = format!("the closure uses {owner} while it is being used");
+        let place = span.map(|span| self.site.place(span, "still in use here"));
+        let frame = match place {
+            Some(place) => error("E0304", title, Some(place)),
+            None => self.point("E0304", title, "still in use here"),
+        };
+        frame.help("copy the field to a `let` first, and use that in the closure")
+    }
+
+    /// The one place where `owner.….function(… owner …)` is written.
+    fn race(&self, function: &str) -> Option<(Range<usize>, String)> {
+        let text = &self.text;
+        let mut found = None;
+        for index in 2..text.tokens.len() {
+            let called = text.word(Some(index)) == function
+                && text.word(Some(index - 1)) == "."
+                && text.word(Some(index + 1)) == "(";
+            let Some(close) = called.then(|| text.close_of(index + 1)).flatten() else { continue };
+            let start = text.chain_start(index);
+            let owner = text.word(Some(start));
+            let inside = (index + 2..close).any(|inside| {
+                text.is_word(inside)
+                    && text.word(Some(inside)) == owner
+                    && !matches!(text.word(Some(inside - 1)), "." | "?.")
+            });
+            if inside && found.is_some() {
+                return None;
+            }
+            if inside {
+                found = Some((text.tokens[index].span.clone(), cut(owner)));
+            }
+        }
+        found
+    }
+
+    fn wrong_type(&self, wanted: &str, found: &str) -> Frame {
+        let (wanted, found) = (kind_of(wanted), kind_of(found));
+        let title = if found.is_empty() {
+            format!("{} is needed here", with_article(&wanted))
+        } else {
+            format!("{} is needed here, not {}", with_article(&wanted), with_article(&found))
+        };
+        let frame = self.point("E0306", title, "");
+        match (wanted.as_str(), found.as_str()) {
+            ("bool", "()") => frame.help("an absent field is `()`: write `x ?? false`"),
+            ("bool", _) => frame.help("only `true` and `false` decide: write `x != ()`, `x > 0` or `x != \"\"`"),
+            ("closure", _) => frame.help("write `|x| …`"),
+            ("array, map or range", _) => frame.help("an absent list is `()`: write `for x in list ?? []`"),
+            (_, "()") => frame.help("an absent field is `()`: give it a value with `??`"),
+            _ => frame,
+        }
+    }
+
+    fn outside(&self, what: &str, length: usize, index: i64, part: &str) -> Frame {
+        let title = match length {
+            0 => format!("element {index} of an empty {what}"),
+            _ => format!("{part} {index} of {} with {}", with_article(what), counted(length, part)),
+        };
+        let frame = self.point("E0307", title, "outside");
+        if what == "array" {
+            return frame.help(format!(
+                "`.get({index})` gives `()` outside, as in `.get({index})?.x`; `?[{index}]` and `[{index}]?.x` do not guard"
+            ));
+        }
+        frame
+    }
+
+    fn arithmetic(&self, why: &str) -> Frame {
+        let why = cut(why);
+        let mut letters = why.chars();
+        let title: String =
+            letters.next().into_iter().flat_map(char::to_lowercase).chain(letters).collect();
+        let frame = self.point("E0308", title, "");
+        if why.contains("overflow") {
+            return frame.help("an int has 64 bits: larger numbers are floats, `1.0 * x`");
+        }
+        if why.contains("parsing") {
+            return frame.help("`try { … } catch (err) { … }` around it handles a text that is no number");
+        }
+        frame
+    }
+
+    fn no_module(&self, path: &str) -> Frame {
+        let shown = cut(path);
+        let frame = self.point("E0309", format!("there is no file to import as `{shown}`"), "not found");
+        if path.contains("..") || path.starts_with('/') {
+            return frame.help("only files under the scripts folder can be imported: `import \"lib/name\" as name;`");
+        }
+        let bare = path.strip_suffix(".rhai").unwrap_or(path);
+        if self.known.imports.contains_key(bare) {
+            return frame.help(format!("write it without `.rhai`: `import \"{}\"`", cut(bare)));
+        }
+        let files = self.known.imports.keys().map(AsRef::as_ref);
+        match super::nearest(path, files) {
+            Some(near) => frame.help(format!("did you mean `{near}`?")),
+            None => frame.help(format!("it would be the file `{shown}.rhai` in the scripts folder")),
+        }
+    }
+
+    fn constant(&self, name: &str) -> Frame {
+        let name = cut(name);
+        self.point("E0311", format!("`{name}` is a constant"), "cannot be changed")
+            .help("copy it to a `let` first")
+    }
+
+    /// The token so many places from the fault.
+    fn word(&self, distance: isize) -> &str {
+        self.text.word(self.index().and_then(|index| index.checked_add_signed(distance)))
+    }
+
+    fn index(&self) -> Option<usize> {
+        self.text.index_at(self.text.offset(self.trail.position())?)
+    }
+
+    fn point(&self, code: &'static str, title: impl Into<String>, label: &str) -> Frame {
+        match self.text.span_at(self.trail.position()) {
+            Some(span) => error(code, title, Some(self.site.place(span, label))),
+            None => error(code, title, None).note(format!("in {}", self.site.path)),
+        }
+    }
+}
+
+/// `charge (i64, &str | ImmutableString | String)` as name and types.
+fn split_signature(signature: &str) -> (&str, Vec<String>) {
+    let Some((name, kinds)) = signature.split_once(" (") else {
+        return (signature, Vec::new());
+    };
+    let kinds = kinds.strip_suffix(')').unwrap_or(kinds);
+    let kinds = kinds.split(", ").filter(|kind| !kind.is_empty());
+    (name, kinds.map(kind_of).collect())
+}
+
+/// A value as a script would write it, never long and never deep.
+fn shown(value: &Dynamic) -> String {
+    let mut text = String::new();
+    write_value(value, VALUE_LEVELS_MAX, true, &mut text);
+    cut(&text)
+}
+
+/// The same, a text without its quotes.
+fn shown_bare(value: &Dynamic) -> String {
+    let mut text = String::new();
+    write_value(value, VALUE_LEVELS_MAX, false, &mut text);
+    cut(&text)
+}
+
+/// Rhai's own `Display` goes down as deep as the value is, and writes all of it.
+fn write_value(value: &Dynamic, levels: usize, quotes: bool, text: &mut String) {
+    const ENOUGH: usize = 4 * super::TEXT_CHARS_MAX;
+    if text.len() > ENOUGH {
+        return;
+    }
+    if let Some(string) = value.read_lock::<rhai::ImmutableString>() {
+        let start: String = string.chars().take(super::TEXT_CHARS_MAX + 1).collect();
+        text.push_str(&if quotes { format!("{start:?}") } else { start });
+    } else if let Some(items) = value.read_lock::<rhai::Array>() {
+        text.push('[');
+        for (index, item) in items.iter().enumerate() {
+            if levels == 0 || text.len() > ENOUGH {
+                text.push('…');
+                break;
+            }
+            text.push_str(if index > 0 { ", " } else { "" });
+            write_value(item, levels - 1, true, text);
+        }
+        text.push(']');
+    } else if let Some(fields) = value.read_lock::<rhai::Map>() {
+        text.push_str("#{");
+        for (index, (name, item)) in fields.iter().enumerate() {
+            if levels == 0 || text.len() > ENOUGH {
+                text.push('…');
+                break;
+            }
+            text.push_str(if index > 0 { ", " } else { "" });
+            text.push_str(&cut(name));
+            text.push_str(": ");
+            write_value(item, levels - 1, true, text);
+        }
+        text.push('}');
+    } else if value.is_unit() {
+        text.push_str("()");
+    } else if value.is_int() || value.is_float() || value.is_bool() || value.is_char() {
+        text.push_str(&value.to_string());
+    } else if value.is_shared() {
+        // Asking for its type would panic if someone held it.
+        text.push_str("a shared value");
+    } else {
+        text.push_str(&with_article(&kind_of(value.type_name())));
+    }
+}
