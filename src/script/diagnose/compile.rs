@@ -64,7 +64,11 @@ impl<'a> Fault<'a> {
                 .point("E0206", "a `///` comment may only stand above a `fn`", "describes nothing")
                 .help("`//!` describes the file, `//` a registration"),
             ParseErrorType::ExprTooDeep => self
-                .point("E0209", "this is nested more than 64 levels deep", "too deep")
+                .point(
+                    "E0209",
+                    "this is nested too deep, by Rhai's count over 64 levels",
+                    "too deep",
+                )
                 .help("give parts of it a name with `let`, or move them into a `fn`"),
             ParseErrorType::TooManyFunctions => self
                 .point("E0209", "a script may have 500 functions and closures", "one too many")
@@ -78,9 +82,11 @@ impl<'a> Fault<'a> {
             ParseErrorType::FnDuplicatedParam(_, name) => {
                 self.point("E0210", format!("two parameters are called `{}`", cut(name)), "again")
             }
-            ParseErrorType::DuplicatedProperty(name) => {
-                self.point("E0210", format!("the key `{}` stands twice in this map", cut(name)), "again")
-            }
+            ParseErrorType::DuplicatedProperty(name) => self.point(
+                "E0210",
+                format!("the key `{}` stands twice in this map", cut(name)),
+                "again",
+            ),
             ParseErrorType::DuplicatedVariable(name) | ParseErrorType::VariableExists(name) => {
                 self.point("E0210", format!("`{}` is defined twice", cut(name)), "again")
             }
@@ -116,7 +122,9 @@ impl<'a> Fault<'a> {
                 .point("E0204", "the body of a function stands in braces", "expected `{`")
                 .help("write `fn name(x) { … }`"),
             ParseErrorType::VariableExpected => self.no_name(),
-            ParseErrorType::UnexpectedEOF => self.ended("the script ends in the middle of an expression"),
+            ParseErrorType::UnexpectedEOF => {
+                self.ended("the script ends in the middle of an expression")
+            }
             ParseErrorType::MismatchedType(wanted, found) => {
                 self.point("E0204", format!("{wanted} is needed here, not {found}"), found.as_str())
             }
@@ -130,7 +138,9 @@ impl<'a> Fault<'a> {
         let end = self.text.end_before(self.offset);
         let before = self.word(-1);
         match token {
-            ";" if before == "!" && self.is_spaced() => self.point("E0204", "`!` stands before what it negates", ""),
+            ";" if before == "!" && self.is_spaced() => {
+                self.point("E0204", "`!` stands before what it negates", "")
+            }
             ";" if found == "}" && self.unopened() => {
                 self.point("E0204", "this `}` closes nothing", "nothing is open here")
             }
@@ -140,7 +150,9 @@ impl<'a> Fault<'a> {
                     "{" if self.word_before_group() == "function" => frame
                         .help("a closure is written `|x| { … }`, a function `fn name(x) { … }`"),
                     "{" | "=>" => frame.help("a closure is written `|x| { … }`"),
-                    "as" => frame.help("there is no `as` but in `import`: use `to_float`, `to_int`, `to_string`"),
+                    "as" => frame.help(
+                        "there is no `as` but in `import`: use `to_float`, `to_int`, `to_string`",
+                    ),
                     ":" => frame.help("a map is written `#{ key: value }`, with `#`"),
                     _ => frame,
                 }
@@ -151,11 +163,14 @@ impl<'a> Fault<'a> {
                 self.point_at(end..end, "E0204", title, "missing `,` or `)` here")
                     .with_unclosed(self)
             }
+            "," if why.contains("object map") => self.in_map(found, end),
             "," => {
                 let title = format!("missing `,` {}", cut(why));
                 self.point_at(end..end, "E0204", title, "missing `,` here")
             }
-            _ if self.at.is_none() => self.ended(&format!("missing `{token}` at the end of the script")),
+            _ if self.at.is_none() => {
+                self.ended(&format!("missing `{token}` at the end of the script"))
+            }
             "{" => {
                 let frame = self.point("E0204", "missing `{`", "expected `{`");
                 if self.is_word_within(6, "catch") {
@@ -170,7 +185,11 @@ impl<'a> Fault<'a> {
             "=>" => self
                 .point("E0204", "missing `=>` in this case", "expected `=>`")
                 .help("write `switch x { 1 => a, 2 => b, _ => c }`"),
-            _ => self.point("E0204", format!("missing `{token}` {}", cut(why)), format!("expected `{token}`")),
+            _ => self.point(
+                "E0204",
+                format!("missing `{token}` {}", cut(why)),
+                format!("expected `{token}`"),
+            ),
         }
     }
 
@@ -189,7 +208,12 @@ impl<'a> Fault<'a> {
                 .point_at(end..end, "E0204", "this map is not closed", "missing `}` here")
                 .with_unclosed(self);
         }
-        self.point_at(end..end, "E0204", "missing `,` between the fields of this map", "missing `,` here")
+        self.point_at(
+            end..end,
+            "E0204",
+            "missing `,` between the fields of this map",
+            "missing `,` here",
+        )
     }
 
     fn reserved(&self, word: &str) -> Frame {
@@ -200,12 +224,15 @@ impl<'a> Fault<'a> {
         let frame = self.point("E0205", format!("`{word}` is a reserved word"), "reserved");
         let before = self.word(-1);
         if matches!(before, "." | "?.") {
-            let start = self.at.and_then(|at| at.checked_sub(2)).map(|last| {
-                cut(self.text.between(self.text.chain_start(last), last))
-            });
+            let start = self
+                .at
+                .and_then(|at| at.checked_sub(2))
+                .map(|last| cut(self.text.between(self.text.chain_start(last), last)));
             let owner = start.unwrap_or_default();
             return match (owner.as_str(), word.as_str()) {
-                ("log", "debug" | "print") => frame.help(format!("write `log.trace` instead of `log.{word}`")),
+                ("log", "debug" | "print") => {
+                    frame.help(format!("write `log.trace` instead of `log.{word}`"))
+                }
                 _ if self.word(1) == "(" => frame.help("no operation has such a name"),
                 _ => {
                     let index = if before == "." { "[" } else { "?[" };
@@ -219,7 +246,8 @@ impl<'a> Fault<'a> {
         match word.as_str() {
             "null" | "nil" | "void" => frame.help("JSON's null is `()`"),
             "var" => frame.help("write `let`"),
-            "async" | "await" => frame.help("leave it out: a script waits by itself, and other requests go on meanwhile"),
+            "async" | "await" => frame
+                .help("leave it out: a script waits by itself, and other requests go on meanwhile"),
             "match" | "case" => frame.help("write `switch x { 1 => a, _ => b }`"),
             "new" => frame.help("there are no classes: a map is written `#{ … }`"),
             "use" | "package" | "module" => frame.help("write `import \"lib/name\" as name;`"),
@@ -254,6 +282,7 @@ impl<'a> Fault<'a> {
                 self.point("E0204", format!("there is no `{symbol}`"), format!("write `{ours}`"))
                     .help(format!("`{ours}` compares without converting: `1 == \"1\"` is false"))
             }
+            LexError::ImproperSymbol(word, _) if word == "eval" => self.reserved(word),
             LexError::UnexpectedInput(symbol) if symbol == "}" => {
                 self.point("E0204", "this `}` closes nothing", "nothing is open here")
             }
@@ -273,7 +302,8 @@ impl<'a> Fault<'a> {
     }
 
     fn operator(&self, operator: &str) -> Frame {
-        let frame = self.point("E0204", format!("there is no operator `{}`", cut(operator)), "not known");
+        let frame =
+            self.point("E0204", format!("there is no operator `{}`", cut(operator)), "not known");
         match operator {
             "?" => frame.help("`if` is an expression: `let x = if a { b } else { c };`"),
             "++" => frame.help("write `x += 1`"),
@@ -308,7 +338,7 @@ impl<'a> Fault<'a> {
         if self.known.has_module(name) || self.known.imports.contains_key(name) {
             return frame.help(format!("`{shown}` is a module: write `{shown}::function(…)`"));
         }
-        if name == "function" {
+        if name == "function" || self.word(-2) == "function" {
             return frame.help("write `fn name(x) { … }`; a closure is `|x| …`");
         }
         if matches!(self.word(1), "=>") || (self.word(1) == ")" && self.word(2) == "=>") {
@@ -335,7 +365,8 @@ impl<'a> Fault<'a> {
         let known: Vec<String> =
             self.known.variables.iter().take(8).map(|name| format!("`{name}`")).collect();
         if known.is_empty() {
-            return frame.help("variables, files and secrets of the outside are not visible to scripts");
+            return frame
+                .help("variables, files and secrets of the outside are not visible to scripts");
         }
         frame.help(format!("a script can name {} and what it declares itself", known.join(", ")))
     }
@@ -359,13 +390,17 @@ impl<'a> Fault<'a> {
         }
         let file = self.known.imports.keys().find(|path| path.rsplit('/').next() == Some(name));
         match file {
-            Some(path) => frame.help(format!("write `import \"{path}\" as {shown};` at the top of the file")),
-            None => frame.help(format!("`import \"lib/…\" as {shown};` at the top of the file makes one")),
+            Some(path) => {
+                frame.help(format!("write `import \"{path}\" as {shown};` at the top of the file"))
+            }
+            None => frame
+                .help(format!("`import \"lib/…\" as {shown};` at the top of the file makes one")),
         }
     }
 
     fn defined_twice(&self, name: &str, params: usize) -> Frame {
-        let title = format!("`fn {}` with {} is defined twice", cut(name), counted(params, "parameter"));
+        let title =
+            format!("`fn {}` with {} is defined twice", cut(name), counted(params, "parameter"));
         let frame = self.point("E0210", title, "again");
         let same = |found: &(&str, Vec<&str>, usize)| found.0 == name && found.1.len() == params;
         match self.text.functions().find(same) {
@@ -378,9 +413,9 @@ impl<'a> Fault<'a> {
     fn no_name(&self) -> Frame {
         let found = self.word(0);
         if self.word(-1) == "(" && self.word(-2) == "for" {
-            return self
-                .point("E0204", "a `for` loop names its variable", "not a name")
-                .help("write `for x in list { … }`, `for i in 0..10 { … }` or `for (x, i) in list { … }`");
+            return self.point("E0204", "a `for` loop names its variable", "not a name").help(
+                "write `for x in list { … }`, `for i in 0..10 { … }` or `for (x, i) in list { … }`",
+            );
         }
         if self.here_is_word() {
             return self.reserved(found);
@@ -394,7 +429,12 @@ impl<'a> Fault<'a> {
         self.point_at(end..end, "E0204", title, "the script ends here").with_unclosed(self)
     }
 
-    fn point(&self, code: &'static str, title: impl Into<String>, label: impl Into<String>) -> Frame {
+    fn point(
+        &self,
+        code: &'static str,
+        title: impl Into<String>,
+        label: impl Into<String>,
+    ) -> Frame {
         self.point_at(self.span.clone(), code, title, label)
     }
 

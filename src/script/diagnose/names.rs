@@ -61,6 +61,16 @@ impl Names {
         self.functions.keys().map(AsRef::as_ref)
     }
 
+    /// What another language's name of a function is here, if it exists here.
+    pub(crate) fn habit(&self, theirs: &str) -> Option<&'static str> {
+        let (_, ours) = HABITS.iter().find(|(name, _)| *name == theirs)?;
+        let root = ours.split(['.', ':']).next().unwrap_or(ours);
+        let exists = self.functions.contains_key(*ours)
+            || self.variables.contains(root)
+            || self.has_module(root);
+        exists.then_some(*ours)
+    }
+
     /// What the author may have meant by a function that does not exist: a habit from another language, other capitals, or the
     /// nearest name among ours and `own`.
     pub(crate) fn meant<'a>(
@@ -68,20 +78,19 @@ impl Names {
         path: &str,
         own: impl Iterator<Item = &'a str>,
     ) -> Option<String> {
-        if let Some((_, ours)) = HABITS.iter().find(|(theirs, _)| *theirs == path) {
-            let root = ours.split(['.', ':']).next().unwrap_or(ours);
-            if self.functions.contains_key(*ours)
-                || self.variables.contains(root)
-                || self.has_module(root)
-            {
-                return Some((*ours).to_owned());
-            }
+        if let Some(ours) = self.habit(path) {
+            return Some(ours.to_owned());
         }
         let snake = snake_case(path);
         if snake != path && self.functions.contains_key(snake.as_str()) {
             return Some(snake);
         }
-        nearest(path, self.paths().chain(own)).map(str::to_owned)
+        if let Some(near) = nearest(path, self.paths().chain(own)) {
+            return Some(near.to_owned());
+        }
+        // A misspelt habit.
+        let theirs = nearest(path, HABITS.iter().map(|(theirs, _)| *theirs))?;
+        self.habit(theirs).map(str::to_owned)
     }
 }
 
@@ -222,7 +231,10 @@ pub(crate) fn is_anonymous(name: &str) -> bool {
 }
 
 /// The candidate that differs least, when it differs little: one edit in short names, a third of the letters in long ones.
-pub(crate) fn nearest<'a>(name: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(
+    name: &str,
+    candidates: impl Iterator<Item = &'a str>,
+) -> Option<&'a str> {
     let most = (name.chars().count() / 3).max(1);
     candidates
         .filter(|candidate| *candidate != name && candidate.len().abs_diff(name.len()) <= 2 * most)
@@ -265,12 +277,12 @@ pub(crate) fn kind_of(rust: &str) -> String {
 
 /// The same, for what a function gives: inside its `Result`.
 fn kind_of_result(rust: &str) -> String {
-    let rust = rust.trim();
-    let inner = ["Result<", "RhaiResultOf<"]
-        .iter()
-        .find_map(|prefix| rust.split_once(prefix))
-        .map_or(rust, |(_, inner)| inner.split(", Box<").next().unwrap_or(inner));
-    match inner.trim_end_matches('>') {
+    let rust = rust.replace(' ', "");
+    let inner = ["Result<", "RhaiResultOf<"].iter().find_map(|prefix| rust.split_once(prefix));
+    let inner = inner.map_or(rust.as_str(), |(_, inner)| {
+        inner.split(",Box<").next().unwrap_or(inner).trim_end_matches('>')
+    });
+    match inner {
         "" => String::new(),
         "RhaiResult" => "any".to_owned(),
         _ => kind_of(inner),
@@ -282,6 +294,7 @@ fn kind_of_id(id: TypeId) -> &'static str {
     let known = [
         (TypeId::of::<rhai::INT>(), "int"),
         (TypeId::of::<rhai::FLOAT>(), "float"),
+        (TypeId::of::<f32>(), "float"),
         (TypeId::of::<bool>(), "bool"),
         (TypeId::of::<char>(), "char"),
         (TypeId::of::<()>(), "()"),
@@ -368,6 +381,7 @@ mod tests {
         }
         assert_eq!(kind_of_result("Result<i64, Box<EvalAltResult>>"), "int");
         assert_eq!(kind_of_result("RhaiResult"), "any");
+        assert_eq!(kind_of_result("RhaiResultOf < INT >"), "int");
     }
 
     #[test]
@@ -394,7 +408,11 @@ mod tests {
     fn a_misspelt_name_finds_the_one_that_was_meant() {
         let names = Names::of(&Engine::new(), &Scope::new());
         let check = |written: &str, expected: Option<&str>| {
-            assert_eq!(names.meant(written, ["save"].into_iter()).as_deref(), expected, "{written}");
+            assert_eq!(
+                names.meant(written, ["save"].into_iter()).as_deref(),
+                expected,
+                "{written}"
+            );
         };
         check("forEach", Some("for_each"));
         check("to_int", Some("parse_int"));

@@ -1,6 +1,7 @@
 //! Why a run failed. The innermost position that Rhai tells is the fault; the calls around it become notes. A throw is told by its
 //! code and message, a limit by its value and its key in the configuration.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -108,7 +109,11 @@ impl<'a> Trail<'a> {
                     trail.fault = inner;
                 }
                 EvalAltResult::ErrorInModule(path, inner, position) => {
-                    trail.calls.push(Call { name: "import", source: trail.source, position: *position });
+                    trail.calls.push(Call {
+                        name: "import",
+                        source: trail.source,
+                        position: *position,
+                    });
                     if !path.is_empty() {
                         trail.source = Some(path);
                     }
@@ -229,16 +234,19 @@ impl Fault<'_> {
             EvalAltResult::ErrorAssignmentToConstant(name, _) => self.constant(name),
             EvalAltResult::ErrorNonPureMethodCallOnConstant(name, _) => {
                 let name = name.rsplit('$').next().unwrap_or(name);
-                self.point("E0311", format!("`{}` would change a constant", cut(name)), "changes it")
-                    .help("copy it to a `let` first; inside a `fn`, pass it in")
+                self.point(
+                    "E0311",
+                    format!("`{}` would change a constant", cut(name)),
+                    "changes it",
+                )
+                .help("copy it to a `let` first; inside a `fn`, pass it in")
             }
             EvalAltResult::ErrorUnboundThis(_) => self
                 .point("E0302", "`this` is nothing here", "nobody called this on a value")
                 .help("take the value as a parameter: `|event| …`"),
-            EvalAltResult::ErrorPropertyNotFound(name, _) => {
-                self.point("E0302", format!("there is no field `{}`", cut(name)), "")
-                    .help("use `?.` or `??`")
-            }
+            EvalAltResult::ErrorPropertyNotFound(name, _) => self
+                .point("E0302", format!("there is no field `{}`", cut(name)), "")
+                .help("use `?.` or `??`"),
             EvalAltResult::ErrorIndexNotFound(value, _) => {
                 self.point("E0307", format!("there is no element {}", shown(value)), "")
             }
@@ -255,7 +263,9 @@ impl Fault<'_> {
             EvalAltResult::ErrorTooManyVariables(_) => {
                 self.point("E0305", "too many variables are declared", "")
             }
-            EvalAltResult::ErrorSystem(..) => self.point("E0312", "the runtime failed, not the script", ""),
+            EvalAltResult::ErrorSystem(..) => {
+                self.point("E0312", "the runtime failed, not the script", "")
+            }
             // `Display` of an error shows thrown values without a bound; those were told above.
             other => {
                 let told = other.to_string();
@@ -267,10 +277,11 @@ impl Fault<'_> {
 
     fn ended(&self, ending: Ending) -> Frame {
         let limits = &self.circumstances.limits;
-        let of = |limit: &str| if limit.is_empty() { String::new() } else { format!(" of {limit}") };
+        let of =
+            |limit: &str| if limit.is_empty() { String::new() } else { format!(" of {limit}") };
         match ending {
             Ending::Cpu => self
-                .point("E0305", format!("the CPU budget{} is used up", of(&limits.cpu_budget)), "it was here")
+                .point_at_loop("E0305", format!("the CPU budget{} is used up", of(&limits.cpu_budget)), "it was here")
                 .help("a loop that does not end, or more work than one run may do")
                 .help("the limit is `cpu_budget` under `[scripts]` in config.toml"),
             Ending::Memory => self
@@ -294,12 +305,14 @@ impl Fault<'_> {
     }
 
     fn thrown(&self, value: &Dynamic) -> Frame {
-        let label =
-            if self.word(0) == "throw" { "thrown here" } else { "failed here" };
+        let label = if self.word(0) == "throw" { "thrown here" } else { "failed here" };
         let title = match value.read_lock::<rhai::Map>() {
             Some(map) => {
                 let text = |field: &str| {
-                    map.get(field).filter(|value| !value.is_unit()).map(shown_bare).unwrap_or_default()
+                    map.get(field)
+                        .filter(|value| !value.is_unit())
+                        .map(shown_bare)
+                        .unwrap_or_default()
                 };
                 let (code, message, status) = (text("code"), text("message"), text("status"));
                 let status = if status.is_empty() { status } else { format!(" (status {status})") };
@@ -311,7 +324,9 @@ impl Fault<'_> {
                 }
             }
             None if value.is_unit() => "uncaught error".to_owned(),
-            None if value.is_string() && shown_bare(value).is_empty() => "uncaught error".to_owned(),
+            None if value.is_string() && shown_bare(value).is_empty() => {
+                "uncaught error".to_owned()
+            }
             None => format!("uncaught error: {}", shown_bare(value)),
         };
         let frame = self.point("E0310", title, label);
@@ -332,9 +347,11 @@ impl Fault<'_> {
     fn no_function(&self, signature: &str) -> Frame {
         let (path, kinds) = split_signature(signature);
         if is_anonymous(path) {
+            let what = if self.trail.calls.is_empty() { "the handler" } else { "this closure" };
             let given = counted(kinds.len(), "argument");
+            let title = format!("{what} is called with {given} and takes another number");
             return self
-                .point("E0301", format!("this closure is called with {given} and takes another number"), "called here")
+                .point("E0301", title, "called here")
                 .help(format!("it is given ({})", kinds.join(", ")));
         }
         let first_is_absent = kinds.first().is_some_and(|kind| kind == "()");
@@ -360,25 +377,39 @@ impl Fault<'_> {
         for (name, params, _) in &own {
             frame = frame.help(format!("{name}({})", params.join(", ")));
         }
-        for signature in ours.iter().take(OVERLOADS_SHOWN_MAX) {
-            frame = frame.help(signature.to_string());
+        if let Some(meant) = self.known.habit(path) {
+            frame = frame.help(format!("did you mean `{meant}`?"));
         }
-        if ours.len() > OVERLOADS_SHOWN_MAX {
-            let more = ours.len() - OVERLOADS_SHOWN_MAX;
-            frame = frame.help(format!("… and {} of `{path}`", counted(more, "more overload")));
+        self.with_overloads(frame, path)
+    }
+
+    /// What can be called under that name, each way once.
+    fn with_overloads(&self, mut frame: Frame, path: &str) -> Frame {
+        let ways: BTreeSet<String> =
+            self.known.overloads(path).iter().map(ToString::to_string).collect();
+        let known: Vec<&String> = ways.iter().filter(|way| !way.contains("(_")).collect();
+        for way in known.iter().take(OVERLOADS_SHOWN_MAX) {
+            frame = frame.help(way.as_str());
+        }
+        if known.len() > OVERLOADS_SHOWN_MAX {
+            let more = counted(known.len() - OVERLOADS_SHOWN_MAX, "more way");
+            frame = frame.help(format!("… and {more} to call `{}`", cut(path)));
         }
         frame
     }
 
     fn unknown_function(&self, path: &str, list: &str) -> Frame {
         let shown = cut(path);
-        let frame = self.point("E0301", format!("there is no function `{shown}` ({list})"), "not known");
+        let frame =
+            self.point("E0301", format!("there is no function `{shown}` ({list})"), "not known");
         if let Some((module, name)) = path.rsplit_once("::") {
             let private = self.known.imports.values().any(|exports| exports.private.contains(name));
             return match self.known.meant(path, std::iter::empty()) {
                 _ if private => frame.help(format!("`{name}` is `private` in its file")),
                 Some(meant) => frame.help(format!("did you mean `{meant}`?")),
-                None => frame.help(format!("`{module}` has no such function, or it is `private` there")),
+                None => {
+                    frame.help(format!("`{module}` has no such function, or it is `private` there"))
+                }
             };
         }
         let declared = self.text.declared();
@@ -388,11 +419,7 @@ impl Fault<'_> {
         let own: Vec<&str> = self.text.functions().map(|(name, ..)| name).collect();
         match self.known.meant(path, own.iter().copied()) {
             Some(meant) => {
-                let mut frame = frame.help(format!("did you mean `{meant}`?"));
-                for signature in self.known.overloads(&meant).iter().take(OVERLOADS_SHOWN_MAX) {
-                    frame = frame.help(signature.to_string());
-                }
-                frame
+                self.with_overloads(frame.help(format!("did you mean `{meant}`?")), &meant)
             }
             None => frame,
         }
@@ -403,7 +430,11 @@ impl Fault<'_> {
         let title = match kinds {
             [one] => format!("`{operator}` cannot be used on {}", with_article(one)),
             [left, right] => {
-                format!("`{operator}` cannot join {} and {}", with_article(left), with_article(right))
+                format!(
+                    "`{operator}` cannot join {} and {}",
+                    with_article(left),
+                    with_article(right)
+                )
             }
             _ => format!("`{operator}` cannot be used here"),
         };
@@ -431,12 +462,13 @@ impl Fault<'_> {
         if kind == "()" {
             return self.absent(&format!(".{name}"));
         }
-        self.point("E0306", format!("{} has no field `{name}`", with_article(&kind)), "")
-            .help(match kind.as_str() {
+        self.point("E0306", format!("{} has no field `{name}`", with_article(&kind)), "").help(
+            match kind.as_str() {
                 "string" => "a text that holds JSON is read with `json::parse(text)`",
                 "array" => "an element has fields: `list[0].x`, or `list.map(|e| e.x)`",
                 _ => "only maps have fields",
-            })
+            },
+        )
     }
 
     /// `() [i64]`, or `() [i64] = i64` when it is assigned to.
@@ -446,7 +478,15 @@ impl Fault<'_> {
         match kind_of(kind).as_str() {
             "()" => self.absent("[…]"),
             kind => self
-                .point("E0306", format!("{} cannot be indexed with {}", with_article(kind), with_article(&index)), "")
+                .point(
+                    "E0306",
+                    format!(
+                        "{} cannot be indexed with {}",
+                        with_article(kind),
+                        with_article(&index)
+                    ),
+                    "",
+                )
                 .help("arrays take a whole number, maps a text"),
         }
     }
@@ -465,7 +505,8 @@ impl Fault<'_> {
         let whole = cut(text.between(start, last));
         let name = text.word(Some(last));
         let before = last.checked_sub(1).map(|index| text.word(Some(index)));
-        let is_field = text.is_word(last) && matches!(before, Some("." | "?.")) && last >= start + 2;
+        let is_field =
+            text.is_word(last) && matches!(before, Some("." | "?.")) && last >= start + 2;
         let (title, span) = if is_field {
             let owner = cut(text.between(start, last - 2));
             (format!("`{}` is missing in `{owner}`", cut(name)), text.tokens[last].span.clone())
@@ -499,7 +540,9 @@ impl Fault<'_> {
         let frame = self.point("E0303", format!("there is no `{shown}`"), "not known");
         match name.rsplit_once("::") {
             Some(("global", name)) => match self.text.declared_at_top(name) {
-                Some("let") => frame.help(format!("only constants are seen there: `const {name} = …`")),
+                Some("let") => {
+                    frame.help(format!("only constants are seen there: `const {name} = …`"))
+                }
                 _ => frame.help(format!("declare it at the top level: `const {name} = …;`")),
             },
             Some((_, name)) => frame.help(format!(
@@ -557,12 +600,15 @@ impl Fault<'_> {
         } else {
             format!("{} is needed here, not {}", with_article(&wanted), with_article(&found))
         };
-        let frame = self.point("E0306", title, "");
+        let frame = self.point_at_chain("E0306", title);
         match (wanted.as_str(), found.as_str()) {
             ("bool", "()") => frame.help("an absent field is `()`: write `x ?? false`"),
-            ("bool", _) => frame.help("only `true` and `false` decide: write `x != ()`, `x > 0` or `x != \"\"`"),
+            ("bool", _) => frame
+                .help("only `true` and `false` decide: write `x != ()`, `x > 0` or `x != \"\"`"),
             ("closure", _) => frame.help("write `|x| …`"),
-            ("array, map or range", _) => frame.help("an absent list is `()`: write `for x in list ?? []`"),
+            ("array, map or range", _) => {
+                frame.help("an absent list is `()`: write `for x in list ?? []`")
+            }
             (_, "()") => frame.help("an absent field is `()`: give it a value with `??`"),
             _ => frame,
         }
@@ -592,14 +638,16 @@ impl Fault<'_> {
             return frame.help("an int has 64 bits: larger numbers are floats, `1.0 * x`");
         }
         if why.contains("parsing") {
-            return frame.help("`try { … } catch (err) { … }` around it handles a text that is no number");
+            return frame
+                .help("`try { … } catch (err) { … }` around it handles a text that is no number");
         }
         frame
     }
 
     fn no_module(&self, path: &str) -> Frame {
         let shown = cut(path);
-        let frame = self.point("E0309", format!("there is no file to import as `{shown}`"), "not found");
+        let frame =
+            self.point("E0309", format!("there is no file to import as `{shown}`"), "not found");
         if path.contains("..") || path.starts_with('/') {
             return frame.help("only files under the scripts folder can be imported: `import \"lib/name\" as name;`");
         }
@@ -610,7 +658,9 @@ impl Fault<'_> {
         let files = self.known.imports.keys().map(AsRef::as_ref);
         match super::nearest(path, files) {
             Some(near) => frame.help(format!("did you mean `{near}`?")),
-            None => frame.help(format!("it would be the file `{shown}.rhai` in the scripts folder")),
+            None => {
+                frame.help(format!("it would be the file `{shown}.rhai` in the scripts folder"))
+            }
         }
     }
 
@@ -627,6 +677,28 @@ impl Fault<'_> {
 
     fn index(&self) -> Option<usize> {
         self.text.index_at(self.text.offset(self.trail.position())?)
+    }
+
+    /// Points at all of `a.b[c]` where Rhai tells only one of its dots.
+    fn point_at_chain(&self, code: &'static str, title: impl Into<String>) -> Frame {
+        match self.index().and_then(|index| self.text.chain_around(index)) {
+            Some(span) => error(code, title, Some(self.site.place(span, ""))),
+            None => self.point(code, title, ""),
+        }
+    }
+
+    /// Rhai takes the line away from an ended run. Where the script has one loop, that is most likely it.
+    fn point_at_loop(&self, code: &'static str, title: impl Into<String>, label: &str) -> Frame {
+        let mut loops = self.text.tokens.iter().filter(|token| {
+            matches!(&self.site.source[token.span.clone()], "loop" | "while" | "do" | "for")
+        });
+        match (self.trail.position().is_none(), loops.next(), loops.next()) {
+            (true, Some(only), None) => {
+                let place = self.site.place(only.span.clone(), "most likely in this loop");
+                error(code, title, Some(place))
+            }
+            _ => self.point(code, title, label),
+        }
     }
 
     fn point(&self, code: &'static str, title: impl Into<String>, label: &str) -> Frame {

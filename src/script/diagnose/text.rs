@@ -73,7 +73,9 @@ impl<'a> Text<'a> {
 
     /// The text of the token, empty past either end.
     pub(crate) fn word(&self, index: Option<usize>) -> &'a str {
-        index.and_then(|index| self.tokens.get(index)).map_or("", |token| &self.source[token.span.clone()])
+        index
+            .and_then(|index| self.tokens.get(index))
+            .map_or("", |token| &self.source[token.span.clone()])
     }
 
     pub(crate) fn is_word(&self, index: usize) -> bool {
@@ -98,6 +100,23 @@ impl<'a> Text<'a> {
                 _ => return index,
             }
         }
+    }
+
+    /// The bytes of the whole chain that has its `.`, `?.` or `[` here; `None` where another token stands.
+    pub(crate) fn chain_around(&self, operator: usize) -> Option<Range<usize>> {
+        if !matches!(self.word(Some(operator)), "." | "?." | "[" | "?[") {
+            return None;
+        }
+        let first = self.chain_start(operator.checked_sub(1)?);
+        let mut end = operator;
+        loop {
+            end = match self.word(Some(end)) {
+                "." | "?." => end + 2,
+                "(" | "[" | "?[" => self.close_of(end)? + 1,
+                _ => break,
+            };
+        }
+        Some(self.tokens[first].span.start..self.tokens.get(end - 1)?.span.end)
     }
 
     /// The text between two tokens, both included.
@@ -201,9 +220,7 @@ impl<'a> Text<'a> {
             match self.word(Some(index)) {
                 "(" | "[" | "?[" | "{" | "#{" => depth += 1,
                 ")" | "]" | "}" => depth = depth.saturating_sub(1),
-                keyword @ ("let" | "const")
-                    if depth == 0 && self.word(Some(index + 1)) == name =>
-                {
+                keyword @ ("let" | "const") if depth == 0 && self.word(Some(index + 1)) == name => {
                     return Some(keyword);
                 }
                 _ => {}
@@ -229,9 +246,10 @@ impl<'a> Text<'a> {
 
     fn is_value_end(&self, index: usize) -> bool {
         match self.tokens.get(index).map(|token| token.kind) {
-            Some(Kind::Word) => {
-                !matches!(self.word(Some(index)), "return" | "in" | "if" | "while" | "throw" | "else")
-            }
+            Some(Kind::Word) => !matches!(
+                self.word(Some(index)),
+                "return" | "in" | "if" | "while" | "throw" | "else"
+            ),
             Some(Kind::Quoted) => true,
             Some(Kind::Symbol) => matches!(self.word(Some(index)), ")" | "]"),
             Some(Kind::Number) | None => false,
@@ -249,8 +267,9 @@ pub(crate) fn line_and_column(source: &str, offset: usize) -> (usize, usize) {
 
 /// Longest first.
 const SYMBOLS: [&str; 33] = [
-    "..=", "**=", "<<=", ">>=", "===", "!==", "&&", "||", "==", "!=", "<=", ">=", "..", "::", "=>", "->", "??", "?.", "?[", "+=",
-    "-=", "*=", "/=", "%=", "**", "<<", ">>", "|=", "&=", "^=", "++", "--", "#{",
+    "..=", "**=", "<<=", ">>=", "===", "!==", "&&", "||", "==", "!=", "<=", ">=", "..", "::", "=>",
+    "->", "??", "?.", "?[", "+=", "-=", "*=", "/=", "%=", "**", "<<", ">>", "|=", "&=", "^=", "++",
+    "--", "#{",
 ];
 
 struct Scanner<'a> {
@@ -409,8 +428,7 @@ mod tests {
 
     fn check(source: &str, expected: &[&str]) {
         let text = Text::new(source);
-        let words: Vec<&str> =
-            (0..text.tokens.len()).map(|index| text.word(Some(index))).collect();
+        let words: Vec<&str> = (0..text.tokens.len()).map(|index| text.word(Some(index))).collect();
         assert_eq!(words, expected, "{source}");
     }
 
@@ -425,7 +443,10 @@ mod tests {
         check(r#"f("a\"b;", 'c') // "#, &["f", "(", r#""a\"b;""#, ",", "'c'", ")"]);
         check("\"open\nlet", &["\"open", "let"]);
         check("#\"a\"b\"# x", &["#\"a\"b\"#", "x"]);
-        check("`a ${x + #{y: 1}.y} b` z", &["`a ${", "x", "+", "#{", "y", ":", "1", "}", ".", "y", "} b`", "z"]);
+        check(
+            "`a ${x + #{y: 1}.y} b` z",
+            &["`a ${", "x", "+", "#{", "y", ":", "1", "}", ".", "y", "} b`", "z"],
+        );
     }
 
     #[test]
@@ -450,6 +471,9 @@ mod tests {
         assert_eq!(chain("if (a + b).c"), "(a + b).c");
         assert_eq!(chain("x = #{ a: 1 }.b"), "#{ a: 1 }.b");
         assert_eq!(chain("y = [1, 2]"), "[1, 2]");
+        let text = Text::new("if a.b(1)?.c[2].d { }");
+        assert_eq!(&text.source[text.chain_around(2).unwrap()], "a.b(1)?.c[2].d");
+        assert_eq!(text.chain_around(1), None);
     }
 
     #[test]
@@ -461,6 +485,8 @@ mod tests {
         assert_eq!(text.declared_at_top("c"), None);
         assert_eq!(text.function_around(text.source.find("c = A").unwrap()), Some("save"));
         assert_eq!(text.function_around(0), None);
-        assert!(["A", "c", "d", "e", "z", "a", "b"].iter().all(|name| text.declared().contains(name)));
+        assert!(
+            ["A", "c", "d", "e", "z", "a", "b"].iter().all(|name| text.declared().contains(name))
+        );
     }
 }
