@@ -33,14 +33,16 @@ pub(crate) fn captured_variable(
         .help(format!("what never changes is a constant: `const {} = …`", name.to_uppercase()))
 }
 
-/// The same for a handler as it was registered: the first of its captures that it shares with others.
+/// The same for a handler as it was registered: the first of its captures that it shares and can change. Rhai shares captured
+/// constants too, and keeps them constant.
 pub(crate) fn shared_capture(
     path: &str,
     source: &Arc<str>,
     ast: &AST,
     handler: &FnPtr,
 ) -> Option<Frame> {
-    let index = handler.iter_curry().position(rhai::Dynamic::is_shared)?;
+    let index =
+        handler.iter_curry().position(|value| value.is_shared() && !value.is_read_only())?;
     let function = ast.iter_functions().find(|function| function.name == handler.fn_name());
     let name = function.and_then(|function| function.params.get(index).copied());
     let name = name.unwrap_or("a value").to_owned();

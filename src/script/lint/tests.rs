@@ -201,7 +201,7 @@ fn the_loader_finds_the_captured_variable_of_a_registered_handler() {
       help: handlers run concurrently; use `db`
       help: what never changes is a constant: `const N = …`
     ");
-    let source = "const N = 3;\nwebhook(\"w\", \"*\", |event| log.info(`${N}`));";
+    let source = "const N = 3;\nwebhook(\"w\", \"*\", |event| { log.info(`${N}`); db });";
     let mut bench = Bench::new();
     let ast = bench.compile(source).unwrap();
     let handlers = bench.set_up(&ast).unwrap();
