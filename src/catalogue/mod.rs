@@ -1,1 +1,3 @@
 //! The table of error codes.
+
+pub(crate) mod scripts;

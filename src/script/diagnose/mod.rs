@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::frame::{Frame, Place, Severity};
+use crate::frame::{Frame, Place};
 
 mod compile;
 mod names;
@@ -13,7 +13,7 @@ mod source;
 mod text;
 
 pub(crate) use self::compile::{COMPILE_DEADLINE_PASSED, compile_error};
-pub(crate) use self::names::{Exports, Names, Param, Signature, is_anonymous, kind_of, nearest};
+pub(crate) use self::names::{Exports, Names, Signature, is_anonymous, nearest};
 pub(crate) use self::run::{Circumstances, Ending, Limits, Missing, run_error};
 pub(crate) use self::source::{SOURCE_BYTES_MAX, source};
 pub(crate) use self::text::{Text, line_and_column};
@@ -35,7 +35,7 @@ impl Site<'_> {
             path: self.path.to_owned(),
             source: Arc::clone(self.source),
             span,
-            label: clean(&label.into()),
+            label: label.into(),
         }
     }
 
@@ -46,29 +46,16 @@ impl Site<'_> {
     }
 }
 
-/// A frame of what stops something.
-pub(crate) fn error(code: &'static str, title: impl Into<String>, place: Option<Place>) -> Frame {
-    let title = clean(&title.into());
-    Frame { severity: Severity::Error, code, title, place, help: Vec::new(), notes: Vec::new() }
-}
-
-/// A frame of what works and is likely not meant.
-pub(crate) fn warning(code: &'static str, title: impl Into<String>, place: Place) -> Frame {
-    Frame { severity: Severity::Warning, ..error(code, title, Some(place)) }
-}
-
-impl Frame {
-    /// Adds a `help:` line.
-    pub(crate) fn help(mut self, text: impl Into<String>) -> Self {
-        self.help.push(clean(&text.into()));
-        self
+/// A frame of which no line is too long: whatever a script or Rhai put into one.
+pub(crate) fn bounded(mut frame: Frame) -> Frame {
+    frame.title = line(&frame.title);
+    if let Some(place) = &mut frame.place {
+        place.label = line(&place.label);
     }
-
-    /// Adds a `note:` line.
-    pub(crate) fn note(mut self, text: impl Into<String>) -> Self {
-        self.notes.push(clean(&text.into()));
-        self
+    for text in frame.help.iter_mut().chain(&mut frame.notes) {
+        *text = line(text);
     }
+    frame
 }
 
 /// At most `TEXT_CHARS_MAX` characters of a text, with `…` where there was more.
@@ -80,7 +67,7 @@ pub(crate) fn cut(text: &str) -> String {
 }
 
 /// One line without control characters, of twice the length of what may be quoted in it.
-fn clean(text: &str) -> String {
+fn line(text: &str) -> String {
     let mut line: String = text
         .chars()
         .take(2 * TEXT_CHARS_MAX)

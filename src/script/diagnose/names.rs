@@ -152,6 +152,14 @@ impl Signature {
     }
 }
 
+impl Signature {
+    /// As it is called on a value: `x.find(closure)`.
+    pub(crate) fn dotted(&self) -> String {
+        let params = self.params.get(1..).unwrap_or_default().to_vec();
+        format!("x.{}", Self { params, ..self.clone() })
+    }
+}
+
 impl fmt::Display for Signature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}(", self.name)?;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, Position};
 
 use super::names::{is_anonymous, kind_of};
-use super::{Names, Site, Text, compile, counted, cut, error, with_article};
+use super::{Names, Site, Text, bounded, compile, counted, cut, with_article};
 use crate::frame::Frame;
 
 /// Calls around a fault that are shown; deep recursion has more.
@@ -74,11 +74,11 @@ pub(crate) fn run_error(
         .unwrap_or_else(|| (trail.source.unwrap_or("script").to_owned(), Arc::from("")));
     if let EvalAltResult::ErrorParsing(kind, position) = trail.fault {
         let frame = compile::syntax(&path, &source, kind, *position, known);
-        return trail.notes(frame, path_of);
+        return bounded(trail.notes(frame, path_of));
     }
     let site = Site { path: &path, source: &source };
     let fault = Fault { site, text: Text::new(&source), trail: &trail, known, circumstances };
-    trail.notes(fault.frame(), path_of)
+    bounded(trail.notes(fault.frame(), path_of))
 }
 
 /// One error with the calls that it passed through, outermost first.
@@ -515,7 +515,7 @@ impl Fault<'_> {
             (format!("`{whole}` is `()`"), span)
         };
         let site = self.site.place(span, format!("absent, so `{asked}` has nothing to read"));
-        let mut frame = error("E0302", title, Some(site));
+        let mut frame = Frame::error("E0302", title).at(site);
         if let Some(missing) = &self.circumstances.missing
             && is_field
             && *missing.name == *name
@@ -561,7 +561,7 @@ impl Fault<'_> {
         let title = format!("the closure uses {owner} while it is being used");
         let place = span.map(|span| self.site.place(span, "still in use here"));
         let frame = match place {
-            Some(place) => error("E0304", title, Some(place)),
+            Some(place) => Frame::error("E0304", title).at(place),
             None => self.point("E0304", title, "still in use here"),
         };
         frame.help("copy the field to a `let` first, and use that in the closure")
@@ -682,7 +682,7 @@ impl Fault<'_> {
     /// Points at all of `a.b[c]` where Rhai tells only one of its dots.
     fn point_at_chain(&self, code: &'static str, title: impl Into<String>) -> Frame {
         match self.index().and_then(|index| self.text.chain_around(index)) {
-            Some(span) => error(code, title, Some(self.site.place(span, ""))),
+            Some(span) => Frame::error(code, title).at(self.site.place(span, "")),
             None => self.point(code, title, ""),
         }
     }
@@ -695,7 +695,7 @@ impl Fault<'_> {
         match (self.trail.position().is_none(), loops.next(), loops.next()) {
             (true, Some(only), None) => {
                 let place = self.site.place(only.span.clone(), "most likely in this loop");
-                error(code, title, Some(place))
+                Frame::error(code, title).at(place)
             }
             _ => self.point(code, title, label),
         }
@@ -703,8 +703,8 @@ impl Fault<'_> {
 
     fn point(&self, code: &'static str, title: impl Into<String>, label: &str) -> Frame {
         match self.text.span_at(self.trail.position()) {
-            Some(span) => error(code, title, Some(self.site.place(span, label))),
-            None => error(code, title, None).note(format!("in {}", self.site.path)),
+            Some(span) => Frame::error(code, title).at(self.site.place(span, label)),
+            None => Frame::error(code, title).note(format!("in {}", self.site.path)),
         }
     }
 }

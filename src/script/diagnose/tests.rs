@@ -113,7 +113,11 @@ impl Bench {
     }
 
     /// What an author sees who saves this script and lets an event arrive.
-    fn first_frame(mut self, source: &str, circumstances: &Circumstances) -> Option<Frame> {
+    pub(in crate::script) fn first_frame(
+        mut self,
+        source: &str,
+        circumstances: &Circumstances,
+    ) -> Option<Frame> {
         let ast = match self.compile(source) {
             Ok(ast) => ast,
             Err(frame) => return Some(*frame),
@@ -138,13 +142,15 @@ impl Bench {
     }
 }
 
-/// What handlers get: `#{ data: #{ id: "u1", total: 5, list: [], name: "Ada" } }`.
+/// What handlers get.
 fn event() -> Map {
     let mut data = Map::new();
     data.insert("id".into(), "u1".into());
     data.insert("total".into(), 5_i64.into());
     data.insert("list".into(), rhai::Array::new().into());
     data.insert("name".into(), "Ada".into());
+    data.insert("emails".into(), rhai::Array::new().into());
+    data.insert("count".into(), 0_i64.into());
     let mut event = Map::new();
     event.insert("data".into(), data.into());
     event

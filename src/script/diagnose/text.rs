@@ -1,6 +1,7 @@
 //! The text of a script, cut into tokens: where Rhai's (line, character) lies in bytes, how far the token there reaches, and what
 //! stands before it. It takes any text, finished or not, and never fails.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use rhai::Position;
@@ -211,6 +212,21 @@ impl<'a> Text<'a> {
         }
         names.extend(self.functions().flat_map(|(_, params, _)| params));
         names
+    }
+
+    /// Names that are declared as constants and nowhere as anything else.
+    pub(crate) fn constants(&self) -> BTreeSet<&'a str> {
+        let mut constants: BTreeSet<&'a str> = (1..self.tokens.len())
+            .filter(|index| self.word(Some(index - 1)) == "const")
+            .map(|index| self.word(Some(index)))
+            .collect();
+        for index in 1..self.tokens.len() {
+            // `let x`, `for x`, `for (x, i)`, `catch (x)`, `|x, y|`, `fn f(x, y)`: rather too many than too few.
+            if matches!(self.word(Some(index - 1)), "let" | "for" | "(" | "|" | ",") {
+                constants.remove(self.word(Some(index)));
+            }
+        }
+        constants
     }
 
     /// How a top-level name is declared: `const` or `let`.

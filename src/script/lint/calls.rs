@@ -3,7 +3,8 @@
 use rhai::{AST, FnCallExpr, Namespace, Position};
 
 use super::Lint;
-use crate::script::diagnose::{Signature, counted, cut, error, is_anonymous, nearest};
+use crate::frame::Frame;
+use crate::script::diagnose::{Signature, counted, cut, is_anonymous, nearest};
 
 /// Answered by Rhai itself, for any number of arguments that it takes.
 const KEYWORDS: [&str; 11] = [
@@ -41,17 +42,16 @@ impl Lint<'_> {
         {
             return;
         }
-        let own: Vec<(&str, Vec<&str>, usize)> =
-            self.text.functions().filter(|(function, ..)| *function == name).collect();
-        let ways: Vec<String> = own
+        let ways: Vec<String> = self
+            .own
             .iter()
+            .filter(|(own, ..)| *own == name)
             .map(|(name, params, _)| format!("{name}({})", params.join(", ")))
             .chain(self.known.overloads(name).iter().map(ToString::to_string))
             .take(WAYS_SHOWN_MAX)
             .collect();
-        let declared = self.text.declared().contains(&name);
-        let names: Vec<&str> = self.text.functions().map(|(name, ..)| name).collect();
-        let meant = self.known.meant(name, names.into_iter());
+        let declared = self.declared.contains(name);
+        let meant = self.known.meant(name, self.own.iter().map(|(name, ..)| *name));
         let shown = cut(name);
         let title = if ways.is_empty() {
             format!("there is no function `{shown}`")
@@ -149,13 +149,13 @@ impl Lint<'_> {
         {
             return;
         }
-        let names: Vec<&str> = self.text.functions().map(|(name, ..)| name).collect();
-        let meant = self.known.meant(name, names.into_iter());
+        let meant = self.known.meant(name, self.own.iter().map(|(name, ..)| *name));
         let ways: Vec<String> = self
             .known
             .overloads(name)
             .iter()
-            .map(|way| format!("{way}, the value before the dot counted"))
+            .filter(|way| !way.params.is_empty())
+            .map(Signature::dotted)
             .take(WAYS_SHOWN_MAX)
             .collect();
         let shown = cut(name);
@@ -218,10 +218,10 @@ impl Lint<'_> {
                 continue;
             }
             let found = self
-                .text
-                .functions()
+                .own
+                .iter()
                 .find(|(own, own_params, _)| *own == name && own_params.len() == params);
-            let span = found.map_or(0..0, |(own, _, start)| start..start + own.len());
+            let span = found.map_or(0..0, |(own, _, start)| *start..start + own.len());
             let title = if replaced {
                 format!("`fn {shown}` with {} would replace ours", counted(params, "parameter"))
             } else {
@@ -233,7 +233,8 @@ impl Lint<'_> {
                 .and_then(|position| self.text.offset(position))
                 .map(|offset| format!("called with a dot at {}", self.site.at(offset)));
             let place = self.site.place(span, "give it another name");
-            let mut frame = error("E0210", title, Some(place))
+            let mut frame = Frame::error("E0210", title)
+                .at(place)
                 .help(format!("give it another name, such as `{shown}_it`"));
             frame.notes.extend(ours.into_iter().chain(note));
             self.frames.push(frame);

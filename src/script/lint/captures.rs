@@ -8,7 +8,7 @@ use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Ident, Position, Stmt};
 
 use super::Lint;
 use crate::frame::Frame;
-use crate::script::diagnose::{Site, Text, cut, error, is_anonymous, warning};
+use crate::script::diagnose::{Site, Text, cut, is_anonymous};
 
 /// Functions that register a handler.
 const REGISTERING: [&str; 10] =
@@ -28,7 +28,9 @@ pub(crate) fn captured_variable(
     let text = Text::new(source);
     let place = text.span_at(position).map(|span| site.place(span, "shared by all its runs"));
     let name = cut(name);
-    error("E0211", format!("the handler captures the variable `{name}`"), place)
+    let title = format!("the handler captures the variable `{name}`");
+    let frame = Frame { place, ..Frame::error("E0211", title) };
+    frame
         .help("handlers run concurrently; use `db`")
         .help(format!("what never changes is a constant: `const {} = …`", name.to_uppercase()))
 }
@@ -144,9 +146,9 @@ impl Lint<'_> {
                 (captured.unwrap_or_default(), position.and_then(|at| self.text.offset(at)))
             } else {
                 let count = function.params.len();
-                let mut own = self.text.functions();
-                let found = own.find(|own| own.0 == function.name && own.1.len() == count);
-                (0, found.map(|(.., start)| start))
+                let found =
+                    self.own.iter().find(|own| own.0 == function.name && own.1.len() == count);
+                (0, found.map(|(.., start)| *start))
             };
             for param in function.params.iter().skip(captured) {
                 let token = self.text.tokens.iter().find(|token| {
@@ -170,17 +172,7 @@ impl Lint<'_> {
         }
         let Expr::Variable(variable, _, position) = target else { return };
         let name = variable.1.as_str();
-        let declarations = |keyword: &str| {
-            (1..self.text.tokens.len())
-                .filter(|index| self.text.word(Some(*index)) == name)
-                .filter(|index| self.text.word(Some(index - 1)) == keyword)
-                .count()
-        };
-        let constant = declarations("const") > 0;
-        // A name that is anything else somewhere may be that here.
-        let other =
-            declarations("let") + declarations("for") + declarations("|") + declarations("(");
-        if constant && other == 0 && variable.2.is_empty() {
+        if self.constants.contains(name) && variable.2.is_empty() {
             let name = cut(name);
             let title = format!("`{name}` is a constant");
             let frame = self.error("E0214", title, *position, "cannot be changed");
@@ -192,7 +184,8 @@ impl Lint<'_> {
 fn hides(site: Site<'_>, name: &str, span: Range<usize>) -> Frame {
     let name = cut(name);
     let place = site.place(span, format!("from here on `{name}` is this one"));
-    warning("E0217", format!("this `{name}` hides ours"), place)
+    Frame::warning("E0217", format!("this `{name}` hides ours"))
+        .at(place)
         .help("give it another name, if ours is to be reached here")
 }
 

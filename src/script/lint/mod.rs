@@ -9,7 +9,7 @@ use std::sync::Arc;
 use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 
 use crate::frame::{Frame, Severity};
-use crate::script::diagnose::{Names, Site, Text, error, is_anonymous, warning};
+use crate::script::diagnose::{Names, Site, Text, bounded, is_anonymous};
 
 mod calls;
 mod captures;
@@ -20,12 +20,19 @@ pub(crate) use self::captures::{captured_variable, shared_capture};
 /// Frames of one script; a file that is wrong throughout says the same again and again.
 const FRAMES_MAX: usize = 100;
 
+/// Findings after which the walk looks no further.
+const FRAMES_FOUND_MAX: usize = 5 * FRAMES_MAX;
+
 /// Everything there is to say, in the order of the source.
 pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> Vec<Frame> {
     let site = Site { path, source };
+    let text = Text::new(source);
     let mut lint = Lint {
         site,
-        text: Text::new(source),
+        own: text.functions().collect(),
+        declared: text.declared().into_iter().collect(),
+        constants: text.constants(),
+        text,
         known,
         script: Script::of(ast),
         used_modules: BTreeSet::new(),
@@ -40,7 +47,7 @@ pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> 
     lint.definitions(ast);
     lint.function_ends(ast);
     lint.unused_imports();
-    let mut frames = lint.frames;
+    let mut frames: Vec<Frame> = lint.frames.into_iter().map(bounded).collect();
     frames
         .sort_by_key(|frame| frame.place.as_ref().map(|place| (place.span.start, place.span.end)));
     frames.dedup();
@@ -115,6 +122,12 @@ impl Script {
 struct Lint<'a> {
     site: Site<'a>,
     text: Text<'a>,
+    /// The script's `fn`s: name, parameters, the byte of the name.
+    own: Vec<(&'a str, Vec<&'a str>, usize)>,
+    /// Every name that is declared anywhere.
+    declared: BTreeSet<&'a str>,
+    /// Those of them that are constants wherever they are declared.
+    constants: BTreeSet<&'a str>,
     known: &'a Names,
     script: Script,
     used_modules: BTreeSet<String>,
@@ -129,6 +142,9 @@ impl Lint<'_> {
     /// One node with all that stand around it, outermost first.
     fn node(&mut self, nodes: &[ASTNode<'_>]) {
         let Some((last, around)) = nodes.split_last() else { return };
+        if self.frames.len() >= FRAMES_FOUND_MAX {
+            return;
+        }
         match last {
             ASTNode::Expr(Expr::FnCall(call, position))
             | ASTNode::Stmt(Stmt::FnCall(call, position)) => {
@@ -175,7 +191,7 @@ impl Lint<'_> {
             }
             let span = self.text.span_at(*position).unwrap_or_default();
             let title = format!("`{alias}` is imported and not used");
-            let frame = warning("E0220", title, self.site.place(span, "not used"));
+            let frame = Frame::warning("E0220", title).at(self.site.place(span, "not used"));
             self.frames.push(frame.help(match path {
                 Some(path) => format!("take `import \"{path}\" as {alias};` out"),
                 None => "take it out".to_owned(),
@@ -195,7 +211,7 @@ impl Lint<'_> {
         label: &str,
     ) -> &mut Frame {
         let place = self.site.place(self.span(position), label);
-        self.push(error(code, title, Some(place)))
+        self.push(Frame::error(code, title).at(place))
     }
 
     fn warning(
@@ -206,7 +222,7 @@ impl Lint<'_> {
         label: &str,
     ) -> &mut Frame {
         let place = self.site.place(self.span(position), label);
-        self.push(warning(code, title, place))
+        self.push(Frame::warning(code, title).at(place))
     }
 
     fn push(&mut self, frame: Frame) -> &mut Frame {

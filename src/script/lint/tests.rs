@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::frame::Severity;
-use crate::script::diagnose::line_and_column;
 use crate::script::diagnose::tests::{Bench, told};
+use crate::script::diagnose::{Circumstances, line_and_column};
 
 fn lint(source: &str) -> Vec<Frame> {
     let bench = Bench::new();
@@ -328,6 +328,57 @@ fn a_good_script_has_nothing_to_be_said_of() {
     accept(
         "//! Keeps our users in step.\nconst ROLES = [\"a\", \"b\"];\nwebhook(\"clerk\", \"user.created\", |event| save(event.data));\nget(\"/me\", |req| {\n    let user = req.auth?.user ?? status(404, #{ error: \"No such user\" });\n    `${user.id}`\n});\n\n/// Writes one.\nfn save(user) {\n    let primary = user.primary;\n    let email = user.emails.find(|e| e.id == primary) ?? user.emails.get(0);\n    if email != () && email.len() > 3 { log.info(\"x\") } else { throw \"no\" }\n    for role in global::ROLES { db.put(role, #{ user: user.id, n: 10 / 5 }); }\n    try { return charge(1, \"usd\", #{}); } catch (err) { return #{ code: err.code }; }\n}\n",
     );
+}
+
+#[test]
+fn every_page_of_the_catalogue_holds_a_script_that_brings_its_code() {
+    for (code, page) in crate::catalogue::scripts::PAGES {
+        assert!(page.starts_with(&format!("# {code}: ")), "{code}");
+        assert!((10..=20).contains(&page.lines().count()), "{code} has {}", page.lines().count());
+        // What is no script has its tests beside the code that refuses it.
+        let Some((_, example)) = page.split_once("```rhai\n") else {
+            assert!(["E0208", "E0312"].contains(code), "{code} has no example");
+            continue;
+        };
+        let source = example.split("```").next().unwrap();
+        let bench = Bench::new();
+        let frames = match bench.compile(source) {
+            Err(frame) => vec![*frame],
+            Ok(ast) => {
+                let mut frames = check("scripts/a.rhai", &Arc::from(source), &ast, &bench.names);
+                frames.extend(Bench::new().first_frame(source, &Circumstances::default()));
+                frames
+            }
+        };
+        assert!(frames.iter().any(|frame| frame.code == *code), "{code}:\n{}", all_told(&frames));
+        let others = frames.iter().filter(|frame| frame.code != *code);
+        let others: Vec<Frame> =
+            others.filter(|frame| code < &"E0300" && frame.code < "E0300").cloned().collect();
+        assert!(others.is_empty(), "{code}:\n{}", all_told(&others));
+    }
+}
+
+#[test]
+fn every_code_that_scripts_bring_has_a_page() {
+    let sources = [
+        include_str!("../diagnose/compile.rs"),
+        include_str!("../diagnose/run.rs"),
+        include_str!("../diagnose/source.rs"),
+        include_str!("calls.rs"),
+        include_str!("captures.rs"),
+        include_str!("mod.rs"),
+        include_str!("values.rs"),
+    ];
+    let mut used = BTreeSet::new();
+    for (source, start) in sources
+        .iter()
+        .flat_map(|source| source.match_indices("\"E0").map(move |hit| (source, hit.0)))
+    {
+        used.insert(&source[start + 1..start + 6]);
+    }
+    let pages: BTreeSet<&str> =
+        crate::catalogue::scripts::PAGES.iter().map(|page| page.0).collect();
+    assert_eq!(used, pages);
 }
 
 proptest! {
