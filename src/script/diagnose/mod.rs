@@ -11,10 +11,12 @@ mod names;
 mod run;
 mod source;
 mod text;
+mod thrown;
+mod trail;
 
 pub(crate) use self::compile::{COMPILE_DEADLINE_PASSED, compile_error};
 pub(crate) use self::names::{Exports, Names, Signature, is_anonymous, nearest};
-pub(crate) use self::run::{Circumstances, Ending, Limits, Missing, run_error};
+pub(crate) use self::run::{Circumstances, Ending, Limits, Missing, PathOf, run_error};
 pub(crate) use self::source::{SOURCE_BYTES_MAX, source};
 pub(crate) use self::text::{Text, line_and_column};
 
@@ -24,7 +26,9 @@ const TEXT_CHARS_MAX: usize = 200;
 /// A script, to point into.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
+    /// As the reader would type it.
     pub(crate) path: &'a str,
+    /// All of its text.
     pub(crate) source: &'a Arc<str>,
 }
 

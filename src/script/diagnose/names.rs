@@ -22,7 +22,12 @@ impl Names {
     /// What `engine` has registered and `scope` declares. Take the engine before any script's module is registered in it.
     pub(crate) fn of(engine: &Engine, scope: &Scope<'_>) -> Self {
         let mut names = Self::default();
-        for (path, signature) in engine.collect_fn_metadata(None, Signature::native, true) {
+        let found = engine.collect_fn_metadata(None, |info| Signature::native(&info), true);
+        for (path, signature, is_global) in found {
+            if is_global && path.contains("::") {
+                // A function of a module that asks to be seen without its name too.
+                names.add(signature.name.clone(), signature.clone());
+            }
             names.add(path, signature);
         }
         names.variables.extend(scope.iter_raw().map(|(name, ..)| Box::from(name)));
@@ -97,7 +102,9 @@ impl Names {
 /// One function as a script author sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
+    /// Without its module.
     pub(crate) name: Box<str>,
+    /// All of them, the value before the dot too.
     pub(crate) params: Vec<Param>,
     /// `()` where it gives nothing, empty where that is not known.
     pub(crate) result: Box<str>,
@@ -106,7 +113,9 @@ pub(crate) struct Signature {
 /// One parameter; what is not known is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Param {
+    /// As its author named it.
     pub(crate) name: Box<str>,
+    /// Its type, as scripts know it.
     pub(crate) kind: Box<str>,
 }
 
@@ -118,7 +127,7 @@ impl Signature {
     }
 
     /// A registered function with its full name; `None` for operators, getters and the like, which no call names.
-    fn native(info: FuncInfo<'_>) -> Option<(Box<str>, Self)> {
+    fn native(info: &FuncInfo<'_>) -> Option<(Box<str>, Self, bool)> {
         let function = info.metadata;
         if !rhai::is_valid_identifier(&function.name) || function.name.contains('$') {
             return None;
@@ -148,7 +157,7 @@ impl Signature {
         } else {
             format!("{}::{}", info.namespace, function.name).into()
         };
-        Some((path, signature))
+        Some((path, signature, function.namespace.is_global_namespace()))
     }
 }
 
@@ -170,6 +179,7 @@ impl fmt::Display for Signature {
             match (&*param.name, &*param.kind) {
                 ("", "") => f.write_str("_")?,
                 ("", only) | (only, "") => f.write_str(only)?,
+                (name, kind) if name == kind => f.write_str(kind)?,
                 (name, kind) => write!(f, "{name}: {kind}")?,
             }
         }
@@ -184,6 +194,7 @@ impl fmt::Display for Signature {
 /// What a file offers to those that import it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Exports {
+    /// Functions that can be called as `module::f(…)`.
     pub(crate) functions: Vec<Signature>,
     /// `private fn`, which nobody outside can call.
     pub(crate) private: BTreeSet<Box<str>>,

@@ -8,15 +8,13 @@ use std::sync::Arc;
 use rhai::{Dynamic, EvalAltResult, Position};
 
 use super::names::{is_anonymous, kind_of};
-use super::{Names, Site, Text, bounded, compile, counted, cut, with_article};
+use super::thrown::{shown, shown_bare};
+use super::trail::Trail;
+use super::{Names, Signature, Site, Text, bounded, compile, counted, cut, with_article};
 use crate::frame::Frame;
 
-/// Calls around a fault that are shown; deep recursion has more.
-const CALLS_SHOWN_MAX: usize = 8;
 /// Overloads that are shown of one function.
 const OVERLOADS_SHOWN_MAX: usize = 4;
-/// Levels of a thrown array or map that are shown.
-const VALUE_LEVELS_MAX: usize = 3;
 
 /// What the host knows of a failed run beside Rhai's error.
 #[derive(Clone, Debug, Default)]
@@ -25,6 +23,7 @@ pub(crate) struct Circumstances {
     pub(crate) ending: Option<Ending>,
     /// The last field that a map was asked for and did not have.
     pub(crate) missing: Option<Missing>,
+    /// What the run was allowed.
     pub(crate) limits: Limits,
 }
 
@@ -48,22 +47,29 @@ pub(crate) enum Ending {
 /// The limits of the run as configuration writes them: `250ms`, `32MiB`, `60s`. Empty where not told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
+    /// `[scripts] cpu_budget`.
     pub(crate) cpu_budget: Box<str>,
+    /// `[scripts] memory_budget`.
     pub(crate) memory_budget: Box<str>,
+    /// `[scripts] timeout`, or the handler's own.
     pub(crate) timeout: Box<str>,
 }
 
 /// A field that was not there.
 #[derive(Clone, Debug)]
 pub(crate) struct Missing {
+    /// What was asked for.
     pub(crate) name: Box<str>,
     /// What the map had instead; a few names are enough.
     pub(crate) has: Vec<Box<str>>,
 }
 
+/// Finds the path and the text of a file by Rhai's name of it.
+pub(crate) type PathOf<'a> = dyn Fn(Option<&str>) -> Option<(String, Arc<str>)> + 'a;
+
 /// The frame of a run that failed. `path_of` finds the file of one of Rhai's sources; `None` asks for the script that was run.
 pub(crate) fn run_error(
-    path_of: &dyn Fn(Option<&str>) -> Option<(String, Arc<str>)>,
+    path_of: &PathOf<'_>,
     error: &EvalAltResult,
     known: &Names,
     circumstances: &Circumstances,
@@ -79,113 +85,6 @@ pub(crate) fn run_error(
     let site = Site { path: &path, source: &source };
     let fault = Fault { site, text: Text::new(&source), trail: &trail, known, circumstances };
     bounded(trail.notes(fault.frame(), path_of))
-}
-
-/// One error with the calls that it passed through, outermost first.
-struct Trail<'a> {
-    fault: &'a EvalAltResult,
-    /// Rhai's name of the file that holds the fault.
-    source: Option<&'a str>,
-    calls: Vec<Call<'a>>,
-}
-
-struct Call<'a> {
-    name: &'a str,
-    /// The file that holds the call.
-    source: Option<&'a str>,
-    position: Position,
-}
-
-impl<'a> Trail<'a> {
-    fn of(error: &'a EvalAltResult) -> Self {
-        let mut trail = Self { fault: error, source: None, calls: Vec::new() };
-        loop {
-            match trail.fault {
-                EvalAltResult::ErrorInFunctionCall(name, source, inner, position) => {
-                    trail.calls.push(Call { name, source: trail.source, position: *position });
-                    if !source.is_empty() {
-                        trail.source = Some(source);
-                    }
-                    trail.fault = inner;
-                }
-                EvalAltResult::ErrorInModule(path, inner, position) => {
-                    trail.calls.push(Call {
-                        name: "import",
-                        source: trail.source,
-                        position: *position,
-                    });
-                    if !path.is_empty() {
-                        trail.source = Some(path);
-                    }
-                    trail.fault = inner;
-                }
-                _ => return trail,
-            }
-        }
-    }
-
-    /// Where the fault is, as far as Rhai tells: its own position, else the innermost call's in the same file.
-    fn position(&self) -> Position {
-        let own = self.fault.position();
-        if !own.is_none() {
-            return own;
-        }
-        self.calls
-            .iter()
-            .rev()
-            .take_while(|call| call.source == self.source)
-            .map(|call| call.position)
-            .find(|position| !position.is_none())
-            .unwrap_or(Position::NONE)
-    }
-
-    /// Adds the calls around the fault, innermost first.
-    fn notes(
-        &self,
-        mut frame: Frame,
-        path_of: &dyn Fn(Option<&str>) -> Option<(String, Arc<str>)>,
-    ) -> Frame {
-        let mut shown = 0;
-        let mut last = (self.source, self.fault.position());
-        let mut dropped = 0;
-        for (index, call) in self.calls.iter().enumerate().rev() {
-            // A native function that calls a closure is told twice, at one place.
-            let here = (call.source, call.position);
-            let again = index > 0 && self.calls[index - 1].position == call.position;
-            if call.position.is_none() || again || here == last {
-                continue;
-            }
-            last = here;
-            if shown == CALLS_SHOWN_MAX {
-                dropped += 1;
-                continue;
-            }
-            let Some((path, source)) = path_of(call.source) else { continue };
-            let site = Site { path: &path, source: &source };
-            let offset = Text::new(&source).offset(call.position).unwrap_or_default();
-            let what = if call.name == "import" { "imported" } else { "called" };
-            let from = match index.checked_sub(1) {
-                None => "the top level".to_owned(),
-                Some(around) => self.name_of(around),
-            };
-            frame = frame.note(format!("{what} from {from}, {}", site.at(offset)));
-            shown += 1;
-        }
-        if dropped > 0 {
-            frame = frame.note(format!("and from {}", counted(dropped, "more place")));
-        }
-        frame
-    }
-
-    /// The function of that call, in words.
-    fn name_of(&self, index: usize) -> String {
-        let call = &self.calls[index];
-        match (is_anonymous(call.name), call.position.is_none()) {
-            (true, true) => "the handler".to_owned(),
-            (true, false) => "a closure".to_owned(),
-            (false, _) => format!("`{}`", cut(call.name)),
-        }
-    }
 }
 
 /// What `run_error` looks at.
@@ -370,7 +269,7 @@ impl Fault<'_> {
         let own: Vec<_> = self.text.functions().filter(|(name, ..)| *name == path).collect();
         let ours = self.known.overloads(path);
         if ours.is_empty() && own.is_empty() {
-            return self.unknown_function(path, &list);
+            return self.unknown_function(path, &kinds);
         }
         let mut frame =
             self.point("E0301", format!("`{path}` does not take ({list})"), "no such overload");
@@ -380,13 +279,21 @@ impl Fault<'_> {
         if let Some(meant) = self.known.habit(path) {
             frame = frame.help(format!("did you mean `{meant}`?"));
         }
-        self.with_overloads(frame, path)
+        self.with_overloads(frame, path, &kinds)
     }
 
-    /// What can be called under that name, each way once.
-    fn with_overloads(&self, mut frame: Frame, path: &str) -> Frame {
-        let ways: BTreeSet<String> =
-            self.known.overloads(path).iter().map(ToString::to_string).collect();
+    /// What can be called under that name, each way once; only those for the first value's type, if there are any.
+    fn with_overloads(&self, mut frame: Frame, path: &str, kinds: &[String]) -> Frame {
+        let ways = self.known.overloads(path);
+        let fits = |way: &&Signature| match (way.params.first(), kinds.first()) {
+            (Some(param), Some(kind)) => *param.kind == **kind,
+            _ => false,
+        };
+        let fitting: BTreeSet<String> = ways.iter().filter(fits).map(ToString::to_string).collect();
+        let ways = match fitting.is_empty() {
+            true => ways.iter().map(ToString::to_string).collect(),
+            false => fitting,
+        };
         let known: Vec<&String> = ways.iter().filter(|way| !way.contains("(_")).collect();
         for way in known.iter().take(OVERLOADS_SHOWN_MAX) {
             frame = frame.help(way.as_str());
@@ -398,8 +305,9 @@ impl Fault<'_> {
         frame
     }
 
-    fn unknown_function(&self, path: &str, list: &str) -> Frame {
+    fn unknown_function(&self, path: &str, kinds: &[String]) -> Frame {
         let shown = cut(path);
+        let list = kinds.join(", ");
         let frame =
             self.point("E0301", format!("there is no function `{shown}` ({list})"), "not known");
         if let Some((module, name)) = path.rsplit_once("::") {
@@ -419,7 +327,7 @@ impl Fault<'_> {
         let own: Vec<&str> = self.text.functions().map(|(name, ..)| name).collect();
         match self.known.meant(path, own.iter().copied()) {
             Some(meant) => {
-                self.with_overloads(frame.help(format!("did you mean `{meant}`?")), &meant)
+                self.with_overloads(frame.help(format!("did you mean `{meant}`?")), &meant, kinds)
             }
             None => frame,
         }
@@ -717,63 +625,4 @@ fn split_signature(signature: &str) -> (&str, Vec<String>) {
     let kinds = kinds.strip_suffix(')').unwrap_or(kinds);
     let kinds = kinds.split(", ").filter(|kind| !kind.is_empty());
     (name, kinds.map(kind_of).collect())
-}
-
-/// A value as a script would write it, never long and never deep.
-fn shown(value: &Dynamic) -> String {
-    let mut text = String::new();
-    write_value(value, VALUE_LEVELS_MAX, true, &mut text);
-    cut(&text)
-}
-
-/// The same, a text without its quotes.
-fn shown_bare(value: &Dynamic) -> String {
-    let mut text = String::new();
-    write_value(value, VALUE_LEVELS_MAX, false, &mut text);
-    cut(&text)
-}
-
-/// Rhai's own `Display` goes down as deep as the value is, and writes all of it.
-fn write_value(value: &Dynamic, levels: usize, quotes: bool, text: &mut String) {
-    const ENOUGH: usize = 4 * super::TEXT_CHARS_MAX;
-    if text.len() > ENOUGH {
-        return;
-    }
-    if let Some(string) = value.read_lock::<rhai::ImmutableString>() {
-        let start: String = string.chars().take(super::TEXT_CHARS_MAX + 1).collect();
-        text.push_str(&if quotes { format!("{start:?}") } else { start });
-    } else if let Some(items) = value.read_lock::<rhai::Array>() {
-        text.push('[');
-        for (index, item) in items.iter().enumerate() {
-            if levels == 0 || text.len() > ENOUGH {
-                text.push('…');
-                break;
-            }
-            text.push_str(if index > 0 { ", " } else { "" });
-            write_value(item, levels - 1, true, text);
-        }
-        text.push(']');
-    } else if let Some(fields) = value.read_lock::<rhai::Map>() {
-        text.push_str("#{");
-        for (index, (name, item)) in fields.iter().enumerate() {
-            if levels == 0 || text.len() > ENOUGH {
-                text.push('…');
-                break;
-            }
-            text.push_str(if index > 0 { ", " } else { "" });
-            text.push_str(&cut(name));
-            text.push_str(": ");
-            write_value(item, levels - 1, true, text);
-        }
-        text.push('}');
-    } else if value.is_unit() {
-        text.push_str("()");
-    } else if value.is_int() || value.is_float() || value.is_bool() || value.is_char() {
-        text.push_str(&value.to_string());
-    } else if value.is_shared() {
-        // Asking for its type would panic if someone held it.
-        text.push_str("a shared value");
-    } else {
-        text.push_str(&with_article(&kind_of(value.type_name())));
-    }
 }

@@ -46,7 +46,7 @@ impl Bench {
         engine.register_fn("trace", |_: &mut Map, _: &str| ());
         engine.register_fn("info", |_: &mut Map, _: &str| ());
         engine.register_fn("put", |_: &mut i64, _: &str, _: Map| ());
-        engine.register_fn("twice", |context: NativeCallContext, f: FnPtr| {
+        engine.register_fn("twice", |context: NativeCallContext<'_>, f: FnPtr| {
             f.call_within_context::<Dynamic>(&context, (1_i64,))
         });
         engine.register_fn("fail", || -> Result<i64, Box<EvalAltResult>> {
@@ -214,6 +214,13 @@ fn a_missing_semicolon_is_shown_at_the_end_of_the_line_that_lacks_it() {
     check("let x = function() { 1 };", "E0204", "1:19", "missing `;`", "a closure is written `|x|");
     check("let x = function(a) { a };", "E0202", "1:18", "`a`", "a closure is `|x| …`");
     check("let a = 1 }", "E0204", "1:11", "closes nothing", "");
+}
+
+#[test]
+fn s38_columns_are_right_in_a_source_with_crlf() {
+    check("let a = 1\r\nlet b = 2;", "E0204", "1:10", "missing `;`", "");
+    check("let ä = 1;", "E0204", "1:5", "unexpected `ä`", "");
+    check("let a = \"ä\";\r\nlet b = a + yy;\r\n", "E0202", "2:13", "`yy`", "");
 }
 
 #[test]

@@ -8,28 +8,36 @@ use rhai::Position;
 
 /// A source with its tokens.
 pub(crate) struct Text<'a> {
+    /// All of it.
     pub(crate) source: &'a str,
+    /// In order, none empty.
     pub(crate) tokens: Vec<Token>,
 }
 
 /// One token; comments and spaces are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
+    /// What it is.
     pub(crate) kind: Kind,
+    /// Its bytes.
     pub(crate) span: Range<usize>,
 }
 
+/// The kinds of tokens that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A name or keyword.
     Word,
+    /// A whole number or a float.
     Number,
     /// A string or character, or a piece of one that holds `${…}`.
     Quoted,
+    /// An operator or bracket.
     Symbol,
 }
 
 impl<'a> Text<'a> {
+    /// Cuts a source into tokens.
     pub(crate) fn new(source: &'a str) -> Self {
         Self { source, tokens: Scanner { source, at: 0, tokens: Vec::new() }.run() }
     }
@@ -79,6 +87,7 @@ impl<'a> Text<'a> {
             .map_or("", |token| &self.source[token.span.clone()])
     }
 
+    /// Whether a name or keyword stands there.
     pub(crate) fn is_word(&self, index: usize) -> bool {
         self.tokens.get(index).is_some_and(|token| token.kind == Kind::Word)
     }
@@ -302,7 +311,7 @@ impl Scanner<'_> {
             let start = self.at;
             match letter {
                 _ if letter.is_whitespace() => self.at += letter.len_utf8(),
-                '/' if self.rest().starts_with("//") => self.to_end_of_line(),
+                '/' if self.rest().starts_with("//") => self.skip_line(),
                 '/' if self.rest().starts_with("/*") => self.block_comment(),
                 '"' => self.quoted('"'),
                 '\'' => self.quoted('\''),
@@ -351,7 +360,7 @@ impl Scanner<'_> {
         self.at += rest.find(|letter| !accept(letter)).unwrap_or(rest.len());
     }
 
-    fn to_end_of_line(&mut self) {
+    fn skip_line(&mut self) {
         self.while_letters(|letter| letter != '\n');
     }
 
