@@ -424,6 +424,21 @@ mod tests {
     }
 
     #[test]
+    fn a_function_of_a_module_is_known_by_the_names_that_it_asks_for() {
+        let mut module = rhai::Module::new();
+        rhai::FuncRegistration::new("parse").set_into_module(&mut module, |text: &str| text.len());
+        rhai::FuncRegistration::new("shout")
+            .in_global_namespace()
+            .set_into_module(&mut module, |text: &str| text.to_uppercase());
+        let mut engine = Engine::new();
+        engine.register_static_module("words", module.into());
+        let names = Names::of(&engine, &Scope::new());
+        assert!(names.takes("words::parse", 1) && !names.takes("parse", 1));
+        assert!(names.takes("words::shout", 1) && names.takes("shout", 1));
+        assert!(names.has_module("words") && !names.has_module("word"));
+    }
+
+    #[test]
     fn a_misspelt_name_finds_the_one_that_was_meant() {
         let names = Names::of(&Engine::new(), &Scope::new());
         let check = |written: &str, expected: Option<&str>| {
