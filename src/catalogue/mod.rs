@@ -1,6 +1,8 @@
 //! The table of error codes: one page each, printed by `rhaiway docs CODE`. A new code is a row here and a file beside it.
 //! 01xx: configuration. 02xx: scripts when they are loaded. 03xx: scripts when they run.
 
+pub(crate) mod scripts;
+
 /// Code and page, in the order of the codes.
 const PAGES: &[(&str, &str)] = &[
     ("E0101", include_str!("E0101.md")),
@@ -17,14 +19,18 @@ const PAGES: &[(&str, &str)] = &[
     ("E0112", include_str!("E0112.md")),
 ];
 
+fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {
+    PAGES.iter().chain(scripts::PAGES).copied()
+}
+
 /// What a code means, as Markdown.
 pub(crate) fn page(code: &str) -> Option<&'static str> {
-    PAGES.iter().find(|(known, _)| *known == code).map(|(_, page)| *page)
+    pages().find(|(known, _)| *known == code).map(|(_, page)| page)
 }
 
 /// All codes, for `rhaiway docs` without one.
 pub(crate) fn codes() -> impl Iterator<Item = &'static str> {
-    PAGES.iter().map(|(code, _)| *code)
+    pages().map(|(code, _)| code)
 }
 
 #[cfg(test)]

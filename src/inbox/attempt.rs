@@ -209,7 +209,9 @@ impl Inbox {
                 Err(Failure::NoStack) => {
                     return Some((job.used, returned("no stack for another run could be had")));
                 }
-                Err(Failure::Ended(Ending::Cancelled | Ending::Stopped)) => return None,
+                Err(Failure::Ended { ending: Ending::Cancelled | Ending::Stopped, .. }) => {
+                    return None;
+                }
                 Err(failure) => {
                     return Some((attempt, self.failed(job, &retry, attempt, &failure)));
                 }
@@ -225,11 +227,7 @@ impl Inbox {
 
     fn failed(&self, job: &Job, retry: &Backoff, attempt: u32, failure: &Failure) -> Outcome {
         let error = describe(failure);
-        if let Failure::Thrown { frame, .. } = failure {
-            tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {}", frame.one_line());
-        } else {
-            tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {error}");
-        }
+        tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {error}");
         again_or_dead(retry, attempt, error)
     }
 
@@ -314,9 +312,11 @@ fn seed(job: &Job) -> u64 {
 /// For the journal: what failed and where, never a payload.
 fn describe(failure: &Failure) -> String {
     let mut text = match failure {
-        Failure::Thrown { frame, .. } => frame.one_line(),
+        Failure::Thrown { frame, .. } | Failure::Ended { frame: Some(frame), .. } => {
+            frame.one_line()
+        }
         Failure::ThrownAnswer(answer) => format!("threw status({})", answer.status),
-        Failure::Ended(ending) => ending.to_string(),
+        Failure::Ended { ending, frame: None } => ending.to_string(),
         Failure::Runaway => "allocated without bound (`scripts.memory_budget`)".to_owned(),
         Failure::Panicked => {
             "a function of Rhaiway panicked; this is a bug worth reporting".to_owned()

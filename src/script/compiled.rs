@@ -50,7 +50,8 @@ impl Compiled {
             prepare(shared, &script.path, &script.source, &script.modules, &script.vars, PATIENCE);
         drop((running, charged));
         let Prepared { engine, handlers, .. } = prepared?;
-        let functions = handlers.into_iter().map(|(_, function)| function).collect();
+        let functions =
+            handlers.into_iter().map(|(_, function)| with_own_constants(function)).collect();
         Ok(Rc::new(Self { script: Arc::clone(script), engine, functions, nothing: AST::empty() }))
     }
 
@@ -70,6 +71,14 @@ impl Compiled {
     pub(crate) fn names(&self) -> Names {
         Names::of(&self.engine, &host::known_names())
     }
+}
+
+/// What a handler captured is a constant (the loader refuses variables); unshared, two runs at once cannot meet on it.
+fn with_own_constants(mut function: FnPtr) -> FnPtr {
+    for captured in function.iter_curry_mut() {
+        *captured = std::mem::take(captured).flatten();
+    }
+    function
 }
 
 /// What the set-up phase gives.

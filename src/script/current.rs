@@ -10,11 +10,15 @@ use rhai::{Dynamic, EvalAltResult, Map, Position};
 
 use super::Ending;
 use super::coroutine::{self, RESERVE_BYTES, Suspend};
+use super::diagnose::Missing;
 use super::host_call::{Given, HostCall, HostError, HostReply};
 use crate::{clock, memory};
 
 /// The clock is asked once in so many operations (some 3 µs of script).
 const OPERATIONS_PER_LOOK: u32 = 64;
+
+/// Fields of a map that a hint names.
+const FIELDS_NAMED: usize = 6;
 
 /// What an error of a native function is.
 pub(crate) type Throw = Box<EvalAltResult>;
@@ -27,6 +31,7 @@ thread_local! {
         operations: Cell::new(0),
         held_elsewhere: Cell::new(0),
         given: RefCell::new(None),
+        missing: RefCell::new(None),
     } };
 }
 
@@ -37,6 +42,7 @@ struct Current {
     operations: Cell<u32>,
     held_elsewhere: Cell<usize>,
     given: RefCell<Option<Rc<Given>>>,
+    missing: RefCell<Option<Missing>>,
 }
 
 /// What scripts may do at this time.
@@ -160,6 +166,17 @@ pub(crate) fn given(what: &str) -> Result<Rc<Given>, Throw> {
     in_handler(what)?;
     let given = CURRENT.with(|current| current.given.borrow().clone());
     given.ok_or_else(|| fail(&format!("`{what}` works in a handler only")))
+}
+
+/// Keeps which field a map lacked last, for the hint in an error.
+pub(crate) fn note_missing(map: &Map, name: &str) {
+    let has = map.keys().take(FIELDS_NAMED).map(|key| key.as_str().into()).collect();
+    CURRENT.with(|current| current.missing.replace(Some(Missing { name: name.into(), has })));
+}
+
+/// What a map lacked last.
+pub(crate) fn take_missing() -> Option<Missing> {
+    CURRENT.with(|current| current.missing.take())
 }
 
 /// Refuses in the set-up phase.

@@ -15,6 +15,7 @@ use rhai::{
 
 use super::api::vars::Vars;
 use super::api::{self, OBJECTS};
+use super::diagnose::COMPILE_DEADLINE_PASSED;
 use super::handler::Sources;
 use super::{builtins, current};
 use crate::clock;
@@ -71,6 +72,7 @@ pub(crate) fn engine(
         .set_module_resolver(Imports::new(Arc::clone(modules)));
     stop_slow_compiles(&mut engine, deadline);
     answer_names(&mut engine, Vars::new(vars));
+    note_missing_fields(&mut engine);
     engine
 }
 
@@ -101,6 +103,18 @@ fn answer_names(engine: &mut Engine, vars: Vars) {
     });
 }
 
+/// A field that a map lacks is `()`, and `?.` goes on working; what was missing is kept for the hint, should the run fail by it.
+#[expect(
+    deprecated,
+    reason = "rhai marks what may change with its next version as deprecated; it is named here only"
+)]
+fn note_missing_fields(engine: &mut Engine) {
+    engine.on_map_missing_property(|map, name, _context| {
+        current::note_missing(map, name);
+        Ok(Dynamic::UNIT.into())
+    });
+}
+
 /// Compiling is quadratic in some constructs; a source within the size cap may still take seconds.
 #[expect(
     deprecated,
@@ -120,7 +134,7 @@ fn stop_slow_compiles(engine: &mut Engine, deadline: Duration) {
             .is_some_and(|started| now.saturating_duration_since(started) > deadline);
         if late && token != Token::EOF {
             started.replace(None);
-            return Token::LexError(LexError::Runtime(TOO_SLOW.to_owned()).into());
+            return Token::LexError(LexError::Runtime(COMPILE_DEADLINE_PASSED.to_owned()).into());
         }
         if token == Token::EOF {
             started.replace(None);
@@ -128,9 +142,6 @@ fn stop_slow_compiles(engine: &mut Engine, deadline: Duration) {
         token
     });
 }
-
-/// What a compile past its deadline says; `diagnose` knows it.
-pub(crate) const TOO_SLOW: &str = "compiling takes too long";
 
 trait Beginning {
     fn is_beginning_of_file(&self) -> bool;

@@ -10,7 +10,7 @@ use rhai::{AST, Dynamic, FnPtr};
 use super::compiled::{Prepared, SET_UP_BUDGET, SetUpError, prepare};
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
-use super::diagnose::{self, Circumstances, Names};
+use super::diagnose::{self, Circumstances, Exports, Names};
 use super::handler::{Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
@@ -105,6 +105,11 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Fr
     let prepared = prepare(shared, path, source, modules, vars, 1)
         .map_err(|error| frame(candidate, &error, &names))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
+    frames.extend(
+        prepared.handlers.iter().filter_map(|(_, function)| {
+            lint::shared_capture(path, source, &prepared.ast, function)
+        }),
+    );
     frames.extend(too_deep(candidate, &prepared.constants));
     frames.extend(repeated(candidate, &prepared.handlers));
     frames.extend(parameters(candidate, &prepared));
@@ -122,7 +127,7 @@ fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
                 &|path| file_of(&candidate.path, &candidate.source, &candidate.modules, path),
                 error,
                 names,
-                &Circumstances::default(),
+                &Circumstances { missing: current::take_missing(), ..Circumstances::default() },
             ),
         },
     }
@@ -131,7 +136,14 @@ fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
 /// What a script may name, for suggestions and for finding what does not exist.
 fn names(shared: &Shared, candidate: &Candidate) -> Names {
     let engine = host::engine(shared, &candidate.modules, &candidate.vars, host::COMPILE_DEADLINE);
-    Names::of(&engine, &host::known_names())
+    let mut names = Names::of(&engine, &host::known_names());
+    for (path, source) in &*candidate.modules {
+        // One that does not compile is told of by whoever imports it.
+        if let Ok(ast) = host::compile(&engine, path, source) {
+            names.imports.insert(path.trim_end_matches(".rhai").into(), Exports::of(&ast));
+        }
+    }
+    names
 }
 
 /// The file that one of Rhai's sources is, with its text; `None` asks for the script itself.

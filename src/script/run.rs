@@ -21,7 +21,7 @@ use super::diagnose::{self, Circumstances};
 use super::host_call::{Given, HostCall, HostReply};
 use super::load::file_of;
 use crate::frame::Frame;
-use crate::{clock, memory};
+use crate::{clock, memory, units};
 
 /// How long a script may keep its worker before the others get their turn.
 const SLICE: Duration = Duration::from_micros(500);
@@ -82,8 +82,8 @@ pub(crate) enum Failure {
     Thrown { code: Option<Box<str>>, frame: Box<Frame> },
     /// A `status(…)` was thrown: this is the answer, its effects are discarded.
     ThrownAnswer(Answer),
-    /// A limit or the runtime ended it.
-    Ended(Ending),
+    /// A limit or the runtime ended it; `frame` shows where, if that is known.
+    Ended { ending: Ending, frame: Option<Box<Frame>> },
     /// It allocated without bound between two hooks; what it held is lost.
     Runaway,
     /// A native function panicked.
@@ -95,7 +95,7 @@ pub(crate) enum Failure {
 /// Runs to the end.
 pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perform) -> End {
     let Task { compiled, handler, input, given, limits } = task;
-    let body = move || finish(&compiled, handler, &input);
+    let body = move || finish(&compiled, handler, &input, &limits);
     let coroutine = match Coroutine::new(stacks, body) {
         Ok(coroutine) => coroutine,
         Err(_) => return End { result: Err(Failure::NoStack), cpu: Duration::ZERO, leaked: 0 },
@@ -207,17 +207,25 @@ impl Active {
     fn judged(&self, result: Result<Answer, Failure>) -> Result<Answer, Failure> {
         match self.ending {
             None => result,
-            Some(ending) => Err(Failure::Ended(ending)),
+            Some(ending) => Err(match result {
+                Err(Failure::Ended { frame, .. }) => Failure::Ended { ending, frame },
+                _ => Failure::Ended { ending, frame: None },
+            }),
         }
     }
 }
 
 /// Inside the coroutine: input to value, the handler, its result to plain data. Every value is dropped in here.
-fn finish(compiled: &Compiled, handler: usize, input: &Input) -> Result<Answer, Failure> {
+fn finish(
+    compiled: &Compiled,
+    handler: usize,
+    input: &Input,
+    limits: &Limits,
+) -> Result<Answer, Failure> {
     let result = value_of(compiled, input)
         .and_then(|input| compiled.call(handler, input))
         .and_then(respond::answer);
-    result.map_err(|error| failure(compiled, &error))
+    result.map_err(|error| failure(compiled, limits, &error))
 }
 
 fn value_of(compiled: &Compiled, input: &Input) -> Result<Dynamic, Box<EvalAltResult>> {
@@ -227,16 +235,19 @@ fn value_of(compiled: &Compiled, input: &Input) -> Result<Dynamic, Box<EvalAltRe
     }
 }
 
-fn failure(compiled: &Compiled, error: &EvalAltResult) -> Failure {
-    if let Some(ending) = Ending::of(error) {
-        return Failure::Ended(ending);
-    }
+fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResult) -> Failure {
+    let ending = Ending::of(error);
     let frame = |error: &EvalAltResult| {
         let script = &compiled.script;
         let files =
             |path: Option<&str>| file_of(&script.path, &script.source, &script.modules, path);
-        Box::new(diagnose::run_error(&files, error, &compiled.names(), &Circumstances::default()))
+        let circumstances =
+            Circumstances { ending, missing: current::take_missing(), limits: limits.shown() };
+        Box::new(diagnose::run_error(&files, error, &compiled.names(), &circumstances))
     };
+    if let Some(ending) = ending {
+        return Failure::Ended { ending, frame: Some(frame(error)) };
+    }
     match innermost(error) {
         EvalAltResult::ErrorRuntime(thrown, _) => match respond::thrown_answer(thrown) {
             Some(Ok(answer)) => Failure::ThrownAnswer(answer),
@@ -244,6 +255,17 @@ fn failure(compiled: &Compiled, error: &EvalAltResult) -> Failure {
             None => Failure::Thrown { code: code_of(thrown), frame: frame(error) },
         },
         _ => Failure::Thrown { code: None, frame: frame(error) },
+    }
+}
+
+impl Limits {
+    /// As configuration writes them.
+    fn shown(&self) -> diagnose::Limits {
+        diagnose::Limits {
+            cpu_budget: units::print_duration(self.cpu).into(),
+            memory_budget: units::print_size(self.memory).into(),
+            timeout: units::print_duration(self.timeout).into(),
+        }
     }
 }
 

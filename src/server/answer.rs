@@ -174,9 +174,12 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
     match failure {
         Failure::ThrownAnswer(answer) => of_script(answer),
         Failure::Thrown { code, .. } => thrown(code.as_deref()).answer(id),
-        Failure::Ended(Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack)
+        Failure::Ended {
+            ending: Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack,
+            ..
+        }
         | Failure::Runaway => Problem::ScriptLimit.answer(id),
-        Failure::Ended(Ending::Cancelled | Ending::Stopped) | Failure::NoStack => {
+        Failure::Ended { ending: Ending::Cancelled | Ending::Stopped, .. } | Failure::NoStack => {
             Problem::Unavailable.answer(id)
         }
         Failure::Panicked => Problem::Script.answer(id),

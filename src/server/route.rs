@@ -113,7 +113,12 @@ fn say_failed(context: &Context, script: &str, failure: &Failure) {
         Failure::Thrown { frame, .. } => {
             tracing::error!(%request, script, "script error: {}", frame.one_line())
         }
-        Failure::Ended(ending) => tracing::error!(%request, script, "run ended: {ending}"),
+        Failure::Ended { frame: Some(frame), .. } => {
+            tracing::error!(%request, script, "run ended: {}", frame.one_line())
+        }
+        Failure::Ended { ending, frame: None } => {
+            tracing::error!(%request, script, "run ended: {ending}")
+        }
         Failure::Runaway => {
             tracing::error!(%request, script, "run ended: it allocated without bound")
         }

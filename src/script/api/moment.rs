@@ -18,8 +18,6 @@ pub(crate) fn register(module: &mut Module) {
         Ok(given("uuid")?.uuid().to_string())
     });
     module.set_native_fn("sleep", |duration: ImmutableString| sleep(&duration));
-    module.set_native_fn("sleep", |number: i64| without_unit(&number.to_string()));
-    module.set_native_fn("sleep", |number: f64| without_unit(&number.to_string()));
     module.set_native_fn("sleep", |_other: Dynamic| without_unit("that"));
 }
 

@@ -126,11 +126,6 @@ fn add(
     function: FnPtr,
 ) -> Result<(), Throw> {
     in_set_up(what)?;
-    if function.iter_curry().any(Dynamic::is_shared) {
-        return Err(fail(
-            "this handler captures a variable of the script; handlers run concurrently, so keep state in `db`, or declare a `const` and read it as `global::NAME`",
-        ));
-    }
     let position = context.call_position();
     let handler = Handler {
         trigger,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rhai::{LexError, ParseError, ParseErrorType, Position};
 
 use super::names::nearest;
-use super::{Names, Site, Text, counted, cut, error};
+use super::{Names, Site, Text, bounded, counted, cut};
 use crate::frame::Frame;
 
 /// What the host's `on_parse_token` puts into `LexError::Runtime` when the time for compiling is up.
@@ -36,7 +36,7 @@ pub(super) fn syntax(
     let offset = text.offset(position).unwrap_or(source.len());
     let span = text.span_at(position).unwrap_or(offset..offset);
     let fault = Fault { site, at: text.index_at(offset), offset, span, text, known };
-    fault.frame(kind)
+    bounded(fault.frame(kind))
 }
 
 /// Where Rhai stopped.
@@ -64,7 +64,11 @@ impl<'a> Fault<'a> {
                 .point("E0206", "a `///` comment may only stand above a `fn`", "describes nothing")
                 .help("`//!` describes the file, `//` a registration"),
             ParseErrorType::ExprTooDeep => self
-                .point("E0209", "this is nested more than 64 levels deep", "too deep")
+                .point(
+                    "E0209",
+                    "this is nested too deep, by Rhai's count over 64 levels",
+                    "too deep",
+                )
                 .help("give parts of it a name with `let`, or move them into a `fn`"),
             ParseErrorType::TooManyFunctions => self
                 .point("E0209", "a script may have 500 functions and closures", "one too many")
@@ -156,9 +160,10 @@ impl<'a> Fault<'a> {
             "}" if why.contains("object map") => self.in_map(found, end),
             "," if why.contains("function call") => {
                 let title = "missing `,` or `)` in this call";
-                self.point_at(end..end, "E0204", title, "missing `,` or `)` here")
-                    .with_unclosed(self)
+                let label = "missing `,` or `)` here";
+                self.with_unclosed(self.point_at(end..end, "E0204", title, label))
             }
+            "," if why.contains("object map") => self.in_map(found, end),
             "," => {
                 let title = format!("missing `,` {}", cut(why));
                 self.point_at(end..end, "E0204", title, "missing `,` here")
@@ -199,9 +204,8 @@ impl<'a> Fault<'a> {
             return self.reserved(found);
         }
         if self.at.is_none() || matches!(found, ";" | ")") {
-            return self
-                .point_at(end..end, "E0204", "this map is not closed", "missing `}` here")
-                .with_unclosed(self);
+            let title = "this map is not closed";
+            return self.with_unclosed(self.point_at(end..end, "E0204", title, "missing `}` here"));
         }
         self.point_at(
             end..end,
@@ -277,6 +281,7 @@ impl<'a> Fault<'a> {
                 self.point("E0204", format!("there is no `{symbol}`"), format!("write `{ours}`"))
                     .help(format!("`{ours}` compares without converting: `1 == \"1\"` is false"))
             }
+            LexError::ImproperSymbol(word, _) if word == "eval" => self.reserved(word),
             LexError::UnexpectedInput(symbol) if symbol == "}" => {
                 self.point("E0204", "this `}` closes nothing", "nothing is open here")
             }
@@ -332,7 +337,7 @@ impl<'a> Fault<'a> {
         if self.known.has_module(name) || self.known.imports.contains_key(name) {
             return frame.help(format!("`{shown}` is a module: write `{shown}::function(…)`"));
         }
-        if name == "function" {
+        if name == "function" || self.word(-2) == "function" {
             return frame.help("write `fn name(x) { … }`; a closure is `|x| …`");
         }
         if matches!(self.word(1), "=>") || (self.word(1) == ")" && self.word(2) == "=>") {
@@ -420,7 +425,7 @@ impl<'a> Fault<'a> {
     /// The script ends too early.
     fn ended(&self, title: &str) -> Frame {
         let end = self.text.end_before(self.site.source.len());
-        self.point_at(end..end, "E0204", title, "the script ends here").with_unclosed(self)
+        self.with_unclosed(self.point_at(end..end, "E0204", title, "the script ends here"))
     }
 
     fn point(
@@ -439,7 +444,19 @@ impl<'a> Fault<'a> {
         title: impl Into<String>,
         label: impl Into<String>,
     ) -> Frame {
-        error(code, title, Some(self.site.place(span, label)))
+        Frame::error(code, title).at(self.site.place(span, label))
+    }
+
+    /// Says which bracket is still open.
+    fn with_unclosed(&self, frame: Frame) -> Frame {
+        match self.text.unclosed() {
+            Some(open) => {
+                let bracket = self.text.word(Some(open));
+                let place = self.site.at(self.text.tokens[open].span.start);
+                frame.note(format!("`{bracket}` at {place} is not closed"))
+            }
+            None => frame,
+        }
     }
 
     /// The token so many places from where Rhai stopped.
@@ -470,20 +487,6 @@ impl<'a> Fault<'a> {
     /// Whether the `}` here has no opening bracket before it.
     fn unopened(&self) -> bool {
         self.at.is_some_and(|at| self.text.open_of(at).is_none())
-    }
-}
-
-impl Frame {
-    /// Says which bracket is still open.
-    fn with_unclosed(self, fault: &Fault<'_>) -> Self {
-        match fault.text.unclosed() {
-            Some(open) => {
-                let bracket = fault.text.word(Some(open));
-                let place = fault.site.at(fault.text.tokens[open].span.start);
-                self.note(format!("`{bracket}` at {place} is not closed"))
-            }
-            None => self,
-        }
     }
 }
 

@@ -4,16 +4,18 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::frame::{Frame, Place, Severity};
+use crate::frame::{Frame, Place};
 
 mod compile;
 mod names;
 mod run;
 mod source;
 mod text;
+mod thrown;
+mod trail;
 
 pub(crate) use self::compile::{COMPILE_DEADLINE_PASSED, compile_error};
-pub(crate) use self::names::{Exports, Names, Param, Signature, is_anonymous, kind_of, nearest};
+pub(crate) use self::names::{Exports, Names, Signature, is_anonymous, nearest};
 pub(crate) use self::run::{Circumstances, Limits, Missing, run_error};
 pub(crate) use self::source::{SOURCE_BYTES_MAX, source};
 pub(crate) use self::text::{Text, line_and_column};
@@ -24,7 +26,9 @@ const TEXT_CHARS_MAX: usize = 200;
 /// A script, to point into.
 #[derive(Clone, Copy)]
 pub(crate) struct Site<'a> {
+    /// As the reader would type it.
     pub(crate) path: &'a str,
+    /// All of its text.
     pub(crate) source: &'a Arc<str>,
 }
 
@@ -35,7 +39,7 @@ impl Site<'_> {
             path: self.path.to_owned(),
             source: Arc::clone(self.source),
             span,
-            label: clean(&label.into()),
+            label: label.into(),
         }
     }
 
@@ -46,14 +50,16 @@ impl Site<'_> {
     }
 }
 
-/// A frame of what stops something.
-pub(crate) fn error(code: &'static str, title: impl Into<String>, place: Option<Place>) -> Frame {
-    Frame { place, ..Frame::error(code, clean(&title.into())) }
-}
-
-/// A frame of what works and is likely not meant.
-pub(crate) fn warning(code: &'static str, title: impl Into<String>, place: Place) -> Frame {
-    Frame { severity: Severity::Warning, ..error(code, title, Some(place)) }
+/// A frame of which no line is too long: whatever a script or Rhai put into one.
+pub(crate) fn bounded(mut frame: Frame) -> Frame {
+    frame.title = line(&frame.title);
+    if let Some(place) = &mut frame.place {
+        place.label = line(&place.label);
+    }
+    for text in frame.help.iter_mut().chain(&mut frame.notes) {
+        *text = line(text);
+    }
+    frame
 }
 
 /// At most `TEXT_CHARS_MAX` characters of a text, with `…` where there was more.
@@ -65,7 +71,7 @@ pub(crate) fn cut(text: &str) -> String {
 }
 
 /// One line without control characters, of twice the length of what may be quoted in it.
-fn clean(text: &str) -> String {
+fn line(text: &str) -> String {
     let mut line: String = text
         .chars()
         .take(2 * TEXT_CHARS_MAX)

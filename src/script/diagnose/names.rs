@@ -22,7 +22,12 @@ impl Names {
     /// What `engine` has registered and `scope` declares. Take the engine before any script's module is registered in it.
     pub(crate) fn of(engine: &Engine, scope: &Scope<'_>) -> Self {
         let mut names = Self::default();
-        for (path, signature) in engine.collect_fn_metadata(None, Signature::native, true) {
+        let found = engine.collect_fn_metadata(None, |info| Signature::native(&info), true);
+        for (path, signature, is_global) in found {
+            if is_global && path.contains("::") {
+                // A function of a module that asks to be seen without its name too.
+                names.add(signature.name.clone(), signature.clone());
+            }
             names.add(path, signature);
         }
         names.variables.extend(scope.iter_raw().map(|(name, ..)| Box::from(name)));
@@ -61,6 +66,16 @@ impl Names {
         self.functions.keys().map(AsRef::as_ref)
     }
 
+    /// What another language's name of a function is here, if it exists here.
+    pub(crate) fn habit(&self, theirs: &str) -> Option<&'static str> {
+        let (_, ours) = HABITS.iter().find(|(name, _)| *name == theirs)?;
+        let root = ours.split(['.', ':']).next().unwrap_or(ours);
+        let exists = self.functions.contains_key(*ours)
+            || self.variables.contains(root)
+            || self.has_module(root);
+        exists.then_some(*ours)
+    }
+
     /// What the author may have meant by a function that does not exist: a habit from another language, other capitals, or the
     /// nearest name among ours and `own`.
     pub(crate) fn meant<'a>(
@@ -68,27 +83,28 @@ impl Names {
         path: &str,
         own: impl Iterator<Item = &'a str>,
     ) -> Option<String> {
-        if let Some((_, ours)) = HABITS.iter().find(|(theirs, _)| *theirs == path) {
-            let root = ours.split(['.', ':']).next().unwrap_or(ours);
-            if self.functions.contains_key(*ours)
-                || self.variables.contains(root)
-                || self.has_module(root)
-            {
-                return Some((*ours).to_owned());
-            }
+        if let Some(ours) = self.habit(path) {
+            return Some(ours.to_owned());
         }
         let snake = snake_case(path);
         if snake != path && self.functions.contains_key(snake.as_str()) {
             return Some(snake);
         }
-        nearest(path, self.paths().chain(own)).map(str::to_owned)
+        if let Some(near) = nearest(path, self.paths().chain(own)) {
+            return Some(near.to_owned());
+        }
+        // A misspelt habit.
+        let theirs = nearest(path, HABITS.iter().map(|(theirs, _)| *theirs))?;
+        self.habit(theirs).map(str::to_owned)
     }
 }
 
 /// One function as a script author sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signature {
+    /// Without its module.
     pub(crate) name: Box<str>,
+    /// All of them, the value before the dot too.
     pub(crate) params: Vec<Param>,
     /// `()` where it gives nothing, empty where that is not known.
     pub(crate) result: Box<str>,
@@ -97,7 +113,9 @@ pub(crate) struct Signature {
 /// One parameter; what is not known is empty.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Param {
+    /// As its author named it.
     pub(crate) name: Box<str>,
+    /// Its type, as scripts know it.
     pub(crate) kind: Box<str>,
 }
 
@@ -109,7 +127,7 @@ impl Signature {
     }
 
     /// A registered function with its full name; `None` for operators, getters and the like, which no call names.
-    fn native(info: FuncInfo<'_>) -> Option<(Box<str>, Self)> {
+    fn native(info: &FuncInfo<'_>) -> Option<(Box<str>, Self, bool)> {
         let function = info.metadata;
         if !rhai::is_valid_identifier(&function.name) || function.name.contains('$') {
             return None;
@@ -139,7 +157,15 @@ impl Signature {
         } else {
             format!("{}::{}", info.namespace, function.name).into()
         };
-        Some((path, signature))
+        Some((path, signature, function.namespace.is_global_namespace()))
+    }
+}
+
+impl Signature {
+    /// As it is called on a value: `x.find(closure)`.
+    pub(crate) fn dotted(&self) -> String {
+        let params = self.params.get(1..).unwrap_or_default().to_vec();
+        format!("x.{}", Self { params, ..self.clone() })
     }
 }
 
@@ -153,6 +179,7 @@ impl fmt::Display for Signature {
             match (&*param.name, &*param.kind) {
                 ("", "") => f.write_str("_")?,
                 ("", only) | (only, "") => f.write_str(only)?,
+                (name, kind) if name == kind => f.write_str(kind)?,
                 (name, kind) => write!(f, "{name}: {kind}")?,
             }
         }
@@ -167,6 +194,7 @@ impl fmt::Display for Signature {
 /// What a file offers to those that import it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Exports {
+    /// Functions that can be called as `module::f(…)`.
     pub(crate) functions: Vec<Signature>,
     /// `private fn`, which nobody outside can call.
     pub(crate) private: BTreeSet<Box<str>>,
@@ -268,12 +296,12 @@ pub(crate) fn kind_of(rust: &str) -> String {
 
 /// The same, for what a function gives: inside its `Result`.
 fn kind_of_result(rust: &str) -> String {
-    let rust = rust.trim();
-    let inner = ["Result<", "RhaiResultOf<"]
-        .iter()
-        .find_map(|prefix| rust.split_once(prefix))
-        .map_or(rust, |(_, inner)| inner.split(", Box<").next().unwrap_or(inner));
-    match inner.trim_end_matches('>') {
+    let rust = rust.replace(' ', "");
+    let inner = ["Result<", "RhaiResultOf<"].iter().find_map(|prefix| rust.split_once(prefix));
+    let inner = inner.map_or(rust.as_str(), |(_, inner)| {
+        inner.split(",Box<").next().unwrap_or(inner).trim_end_matches('>')
+    });
+    match inner {
         "" => String::new(),
         "RhaiResult" => "any".to_owned(),
         _ => kind_of(inner),
@@ -285,6 +313,7 @@ fn kind_of_id(id: TypeId) -> &'static str {
     let known = [
         (TypeId::of::<rhai::INT>(), "int"),
         (TypeId::of::<rhai::FLOAT>(), "float"),
+        (TypeId::of::<f32>(), "float"),
         (TypeId::of::<bool>(), "bool"),
         (TypeId::of::<char>(), "char"),
         (TypeId::of::<()>(), "()"),
@@ -371,6 +400,7 @@ mod tests {
         }
         assert_eq!(kind_of_result("Result<i64, Box<EvalAltResult>>"), "int");
         assert_eq!(kind_of_result("RhaiResult"), "any");
+        assert_eq!(kind_of_result("RhaiResultOf < INT >"), "int");
     }
 
     #[test]
@@ -391,6 +421,21 @@ mod tests {
         assert!(names.variables.contains("db"));
         assert_eq!(names.overloads("+"), []);
         assert!(names.overloads("trim").iter().all(|signature| &*signature.result == "()"));
+    }
+
+    #[test]
+    fn a_function_of_a_module_is_known_by_the_names_that_it_asks_for() {
+        let mut module = rhai::Module::new();
+        rhai::FuncRegistration::new("parse").set_into_module(&mut module, |text: &str| text.len());
+        rhai::FuncRegistration::new("shout")
+            .in_global_namespace()
+            .set_into_module(&mut module, |text: &str| text.to_uppercase());
+        let mut engine = Engine::new();
+        engine.register_static_module("words", module.into());
+        let names = Names::of(&engine, &Scope::new());
+        assert!(names.takes("words::parse", 1) && !names.takes("parse", 1));
+        assert!(names.takes("words::shout", 1) && names.takes("shout", 1));
+        assert!(names.has_module("words") && !names.has_module("word"));
     }
 
     #[test]

@@ -1,22 +1,21 @@
 //! Why a run failed. The innermost position that Rhai tells is the fault; the calls around it become notes. A throw is told by its
 //! code and message, a limit by its value and its key in the configuration.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rhai::{Dynamic, EvalAltResult, Position};
+use rhai::{Dynamic, EvalAltResult};
 
 use super::names::{is_anonymous, kind_of};
-use super::{Names, Site, Text, compile, counted, cut, error, with_article};
+use super::thrown::{shown, shown_bare};
+use super::trail::Trail;
+use super::{Names, Signature, Site, Text, bounded, compile, counted, cut, with_article};
 use crate::frame::Frame;
 use crate::script::Ending;
 
-/// Calls around a fault that are shown; deep recursion has more.
-const CALLS_SHOWN_MAX: usize = 8;
 /// Overloads that are shown of one function.
 const OVERLOADS_SHOWN_MAX: usize = 4;
-/// Levels of a thrown array or map that are shown.
-const VALUE_LEVELS_MAX: usize = 3;
 
 /// What the host knows of a failed run beside Rhai's error.
 #[derive(Clone, Debug, Default)]
@@ -25,28 +24,36 @@ pub(crate) struct Circumstances {
     pub(crate) ending: Option<Ending>,
     /// The last field that a map was asked for and did not have.
     pub(crate) missing: Option<Missing>,
+    /// What the run was allowed.
     pub(crate) limits: Limits,
 }
 
 /// The limits of the run as configuration writes them: `250ms`, `32MiB`, `60s`. Empty where not told.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Limits {
+    /// `[scripts] cpu_budget`.
     pub(crate) cpu_budget: Box<str>,
+    /// `[scripts] memory_budget`.
     pub(crate) memory_budget: Box<str>,
+    /// `[scripts] timeout`, or the handler's own.
     pub(crate) timeout: Box<str>,
 }
 
 /// A field that was not there.
 #[derive(Clone, Debug)]
 pub(crate) struct Missing {
+    /// What was asked for.
     pub(crate) name: Box<str>,
     /// What the map had instead; a few names are enough.
     pub(crate) has: Vec<Box<str>>,
 }
 
+/// Finds the path and the text of a file by Rhai's name of it.
+pub(crate) type PathOf<'a> = dyn Fn(Option<&str>) -> Option<(String, Arc<str>)> + 'a;
+
 /// The frame of a run that failed. `path_of` finds the file of one of Rhai's sources; `None` asks for the script that was run.
 pub(crate) fn run_error(
-    path_of: &dyn Fn(Option<&str>) -> Option<(String, Arc<str>)>,
+    path_of: &PathOf<'_>,
     error: &EvalAltResult,
     known: &Names,
     circumstances: &Circumstances,
@@ -57,118 +64,11 @@ pub(crate) fn run_error(
         .unwrap_or_else(|| (trail.source.unwrap_or("script").to_owned(), Arc::from("")));
     if let EvalAltResult::ErrorParsing(kind, position) = trail.fault {
         let frame = compile::syntax(&path, &source, kind, *position, known);
-        return trail.notes(frame, path_of);
+        return bounded(trail.notes(frame, path_of));
     }
     let site = Site { path: &path, source: &source };
     let fault = Fault { site, text: Text::new(&source), trail: &trail, known, circumstances };
-    trail.notes(fault.frame(), path_of)
-}
-
-/// One error with the calls that it passed through, outermost first.
-struct Trail<'a> {
-    fault: &'a EvalAltResult,
-    /// Rhai's name of the file that holds the fault.
-    source: Option<&'a str>,
-    calls: Vec<Call<'a>>,
-}
-
-struct Call<'a> {
-    name: &'a str,
-    /// The file that holds the call.
-    source: Option<&'a str>,
-    position: Position,
-}
-
-impl<'a> Trail<'a> {
-    fn of(error: &'a EvalAltResult) -> Self {
-        let mut trail = Self { fault: error, source: None, calls: Vec::new() };
-        loop {
-            match trail.fault {
-                EvalAltResult::ErrorInFunctionCall(name, source, inner, position) => {
-                    trail.calls.push(Call { name, source: trail.source, position: *position });
-                    if !source.is_empty() {
-                        trail.source = Some(source);
-                    }
-                    trail.fault = inner;
-                }
-                EvalAltResult::ErrorInModule(path, inner, position) => {
-                    trail.calls.push(Call {
-                        name: "import",
-                        source: trail.source,
-                        position: *position,
-                    });
-                    if !path.is_empty() {
-                        trail.source = Some(path);
-                    }
-                    trail.fault = inner;
-                }
-                _ => return trail,
-            }
-        }
-    }
-
-    /// Where the fault is, as far as Rhai tells: its own position, else the innermost call's in the same file.
-    fn position(&self) -> Position {
-        let own = self.fault.position();
-        if !own.is_none() {
-            return own;
-        }
-        self.calls
-            .iter()
-            .rev()
-            .take_while(|call| call.source == self.source)
-            .map(|call| call.position)
-            .find(|position| !position.is_none())
-            .unwrap_or(Position::NONE)
-    }
-
-    /// Adds the calls around the fault, innermost first.
-    fn notes(
-        &self,
-        mut frame: Frame,
-        path_of: &dyn Fn(Option<&str>) -> Option<(String, Arc<str>)>,
-    ) -> Frame {
-        let mut shown = 0;
-        let mut last = (self.source, self.fault.position());
-        let mut dropped = 0;
-        for (index, call) in self.calls.iter().enumerate().rev() {
-            // A native function that calls a closure is told twice, at one place.
-            let here = (call.source, call.position);
-            let again = index > 0 && self.calls[index - 1].position == call.position;
-            if call.position.is_none() || again || here == last {
-                continue;
-            }
-            last = here;
-            if shown == CALLS_SHOWN_MAX {
-                dropped += 1;
-                continue;
-            }
-            let Some((path, source)) = path_of(call.source) else { continue };
-            let site = Site { path: &path, source: &source };
-            let offset = Text::new(&source).offset(call.position).unwrap_or_default();
-            let what = if call.name == "import" { "imported" } else { "called" };
-            let from = match index.checked_sub(1) {
-                None => "the top level".to_owned(),
-                Some(around) => self.name_of(around),
-            };
-            frame = frame.note(format!("{what} from {from}, {}", site.at(offset)));
-            shown += 1;
-        }
-        if dropped > 0 {
-            frame = frame.note(format!("and from {}", counted(dropped, "more place")));
-        }
-        frame
-    }
-
-    /// The function of that call, in words.
-    fn name_of(&self, index: usize) -> String {
-        let call = &self.calls[index];
-        match (is_anonymous(call.name), call.position.is_none()) {
-            (true, true) => "the handler".to_owned(),
-            (true, false) => "a closure".to_owned(),
-            (false, _) => format!("`{}`", cut(call.name)),
-        }
-    }
+    bounded(trail.notes(fault.frame(), path_of))
 }
 
 /// What `run_error` looks at.
@@ -264,7 +164,7 @@ impl Fault<'_> {
             |limit: &str| if limit.is_empty() { String::new() } else { format!(" of {limit}") };
         match ending {
             Ending::Cpu => self
-                .point("E0305", format!("the CPU budget{} is used up", of(&limits.cpu_budget)), "it was here")
+                .point_at_loop("E0305", format!("the CPU budget{} is used up", of(&limits.cpu_budget)), "it was here")
                 .help("a loop that does not end, or more work than one run may do")
                 .help("the limit is `cpu_budget` under `[scripts]` in config.toml"),
             Ending::Memory => self
@@ -330,13 +230,11 @@ impl Fault<'_> {
     fn no_function(&self, signature: &str) -> Frame {
         let (path, kinds) = split_signature(signature);
         if is_anonymous(path) {
+            let what = if self.trail.calls.is_empty() { "the handler" } else { "this closure" };
             let given = counted(kinds.len(), "argument");
+            let title = format!("{what} is called with {given} and takes another number");
             return self
-                .point(
-                    "E0301",
-                    format!("this closure is called with {given} and takes another number"),
-                    "called here",
-                )
+                .point("E0301", title, "called here")
                 .help(format!("it is given ({})", kinds.join(", ")));
         }
         let first_is_absent = kinds.first().is_some_and(|kind| kind == "()");
@@ -355,25 +253,45 @@ impl Fault<'_> {
         let own: Vec<_> = self.text.functions().filter(|(name, ..)| *name == path).collect();
         let ours = self.known.overloads(path);
         if ours.is_empty() && own.is_empty() {
-            return self.unknown_function(path, &list);
+            return self.unknown_function(path, &kinds);
         }
         let mut frame =
             self.point("E0301", format!("`{path}` does not take ({list})"), "no such overload");
         for (name, params, _) in &own {
             frame = frame.help(format!("{name}({})", params.join(", ")));
         }
-        for signature in ours.iter().take(OVERLOADS_SHOWN_MAX) {
-            frame = frame.help(signature.to_string());
+        if let Some(meant) = self.known.habit(path) {
+            frame = frame.help(format!("did you mean `{meant}`?"));
         }
-        if ours.len() > OVERLOADS_SHOWN_MAX {
-            let more = ours.len() - OVERLOADS_SHOWN_MAX;
-            frame = frame.help(format!("… and {} of `{path}`", counted(more, "more overload")));
+        self.with_overloads(frame, path, &kinds)
+    }
+
+    /// What can be called under that name, each way once; only those for the first value's type, if there are any.
+    fn with_overloads(&self, mut frame: Frame, path: &str, kinds: &[String]) -> Frame {
+        let ways = self.known.overloads(path);
+        let fits = |way: &&Signature| match (way.params.first(), kinds.first()) {
+            (Some(param), Some(kind)) => *param.kind == **kind,
+            _ => false,
+        };
+        let fitting: BTreeSet<String> = ways.iter().filter(fits).map(ToString::to_string).collect();
+        let ways = match fitting.is_empty() {
+            true => ways.iter().map(ToString::to_string).collect(),
+            false => fitting,
+        };
+        let known: Vec<&String> = ways.iter().filter(|way| !way.contains("(_")).collect();
+        for way in known.iter().take(OVERLOADS_SHOWN_MAX) {
+            frame = frame.help(way.as_str());
+        }
+        if known.len() > OVERLOADS_SHOWN_MAX {
+            let more = counted(known.len() - OVERLOADS_SHOWN_MAX, "more way");
+            frame = frame.help(format!("… and {more} to call `{}`", cut(path)));
         }
         frame
     }
 
-    fn unknown_function(&self, path: &str, list: &str) -> Frame {
+    fn unknown_function(&self, path: &str, kinds: &[String]) -> Frame {
         let shown = cut(path);
+        let list = kinds.join(", ");
         let frame =
             self.point("E0301", format!("there is no function `{shown}` ({list})"), "not known");
         if let Some((module, name)) = path.rsplit_once("::") {
@@ -393,11 +311,7 @@ impl Fault<'_> {
         let own: Vec<&str> = self.text.functions().map(|(name, ..)| name).collect();
         match self.known.meant(path, own.iter().copied()) {
             Some(meant) => {
-                let mut frame = frame.help(format!("did you mean `{meant}`?"));
-                for signature in self.known.overloads(&meant).iter().take(OVERLOADS_SHOWN_MAX) {
-                    frame = frame.help(signature.to_string());
-                }
-                frame
+                self.with_overloads(frame.help(format!("did you mean `{meant}`?")), &meant, kinds)
             }
             None => frame,
         }
@@ -493,7 +407,7 @@ impl Fault<'_> {
             (format!("`{whole}` is `()`"), span)
         };
         let site = self.site.place(span, format!("absent, so `{asked}` has nothing to read"));
-        let mut frame = error("E0302", title, Some(site));
+        let mut frame = Frame::error("E0302", title).at(site);
         if let Some(missing) = &self.circumstances.missing
             && is_field
             && *missing.name == *name
@@ -539,7 +453,7 @@ impl Fault<'_> {
         let title = format!("the closure uses {owner} while it is being used");
         let place = span.map(|span| self.site.place(span, "still in use here"));
         let frame = match place {
-            Some(place) => error("E0304", title, Some(place)),
+            Some(place) => Frame::error("E0304", title).at(place),
             None => self.point("E0304", title, "still in use here"),
         };
         frame.help("copy the field to a `let` first, and use that in the closure")
@@ -578,7 +492,7 @@ impl Fault<'_> {
         } else {
             format!("{} is needed here, not {}", with_article(&wanted), with_article(&found))
         };
-        let frame = self.point("E0306", title, "");
+        let frame = self.point_at_chain("E0306", title);
         match (wanted.as_str(), found.as_str()) {
             ("bool", "()") => frame.help("an absent field is `()`: write `x ?? false`"),
             ("bool", _) => frame
@@ -657,10 +571,32 @@ impl Fault<'_> {
         self.text.index_at(self.text.offset(self.trail.position())?)
     }
 
+    /// Points at all of `a.b[c]` where Rhai tells only one of its dots.
+    fn point_at_chain(&self, code: &'static str, title: impl Into<String>) -> Frame {
+        match self.index().and_then(|index| self.text.chain_around(index)) {
+            Some(span) => Frame::error(code, title).at(self.site.place(span, "")),
+            None => self.point(code, title, ""),
+        }
+    }
+
+    /// Rhai takes the line away from an ended run. Where the script has one loop, that is most likely it.
+    fn point_at_loop(&self, code: &'static str, title: impl Into<String>, label: &str) -> Frame {
+        let mut loops = self.text.tokens.iter().filter(|token| {
+            matches!(&self.site.source[token.span.clone()], "loop" | "while" | "do" | "for")
+        });
+        match (self.trail.position().is_none(), loops.next(), loops.next()) {
+            (true, Some(only), None) => {
+                let place = self.site.place(only.span.clone(), "most likely in this loop");
+                Frame::error(code, title).at(place)
+            }
+            _ => self.point(code, title, label),
+        }
+    }
+
     fn point(&self, code: &'static str, title: impl Into<String>, label: &str) -> Frame {
         match self.text.span_at(self.trail.position()) {
-            Some(span) => error(code, title, Some(self.site.place(span, label))),
-            None => error(code, title, None).note(format!("in {}", self.site.path)),
+            Some(span) => Frame::error(code, title).at(self.site.place(span, label)),
+            None => Frame::error(code, title).note(format!("in {}", self.site.path)),
         }
     }
 }
@@ -673,63 +609,4 @@ fn split_signature(signature: &str) -> (&str, Vec<String>) {
     let kinds = kinds.strip_suffix(')').unwrap_or(kinds);
     let kinds = kinds.split(", ").filter(|kind| !kind.is_empty());
     (name, kinds.map(kind_of).collect())
-}
-
-/// A value as a script would write it, never long and never deep.
-fn shown(value: &Dynamic) -> String {
-    let mut text = String::new();
-    write_value(value, VALUE_LEVELS_MAX, true, &mut text);
-    cut(&text)
-}
-
-/// The same, a text without its quotes.
-fn shown_bare(value: &Dynamic) -> String {
-    let mut text = String::new();
-    write_value(value, VALUE_LEVELS_MAX, false, &mut text);
-    cut(&text)
-}
-
-/// Rhai's own `Display` goes down as deep as the value is, and writes all of it.
-fn write_value(value: &Dynamic, levels: usize, quotes: bool, text: &mut String) {
-    const ENOUGH: usize = 4 * super::TEXT_CHARS_MAX;
-    if text.len() > ENOUGH {
-        return;
-    }
-    if let Some(string) = value.read_lock::<rhai::ImmutableString>() {
-        let start: String = string.chars().take(super::TEXT_CHARS_MAX + 1).collect();
-        text.push_str(&if quotes { format!("{start:?}") } else { start });
-    } else if let Some(items) = value.read_lock::<rhai::Array>() {
-        text.push('[');
-        for (index, item) in items.iter().enumerate() {
-            if levels == 0 || text.len() > ENOUGH {
-                text.push('…');
-                break;
-            }
-            text.push_str(if index > 0 { ", " } else { "" });
-            write_value(item, levels - 1, true, text);
-        }
-        text.push(']');
-    } else if let Some(fields) = value.read_lock::<rhai::Map>() {
-        text.push_str("#{");
-        for (index, (name, item)) in fields.iter().enumerate() {
-            if levels == 0 || text.len() > ENOUGH {
-                text.push('…');
-                break;
-            }
-            text.push_str(if index > 0 { ", " } else { "" });
-            text.push_str(&cut(name));
-            text.push_str(": ");
-            write_value(item, levels - 1, true, text);
-        }
-        text.push('}');
-    } else if value.is_unit() {
-        text.push_str("()");
-    } else if value.is_int() || value.is_float() || value.is_bool() || value.is_char() {
-        text.push_str(&value.to_string());
-    } else if value.is_shared() {
-        // Asking for its type would panic if someone held it.
-        text.push_str("a shared value");
-    } else {
-        text.push_str(&with_article(&kind_of(value.type_name())));
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Site, error};
+use super::Site;
 use crate::frame::Frame;
 
 /// Compiling is quadratic in parts of the source: at 64 KiB the worst takes 1.4 s, at 256 KiB 6 s.
@@ -14,7 +14,7 @@ pub(crate) fn source(path: &str, bytes: &[u8]) -> Result<Arc<str>, Box<Frame>> {
         let title =
             format!("{path} has {} bytes; a script may have {SOURCE_BYTES_MAX}", bytes.len());
         return Err(Box::new(
-            error("E0208", title, None)
+            Frame::error("E0208", title)
                 .help("move functions into `scripts/lib/`, and `import` them from there"),
         ));
     }
@@ -27,7 +27,7 @@ pub(crate) fn source(path: &str, bytes: &[u8]) -> Result<Arc<str>, Box<Frame>> {
             let byte = bytes.get(offset).copied().unwrap_or_default();
             let title = format!("byte 0x{byte:02x} at offset {offset} is not UTF-8");
             return Err(Box::new(
-                error("E0208", title, Some(place)).help("save the file in UTF-8"),
+                Frame::error("E0208", title).at(place).help("save the file in UTF-8"),
             ));
         }
     };
@@ -35,7 +35,7 @@ pub(crate) fn source(path: &str, bytes: &[u8]) -> Result<Arc<str>, Box<Frame>> {
         let whole = Arc::from(text);
         let place = Site { path, source: &whole }.place(offset..offset + 1, "");
         let title = format!("a NUL byte stands at offset {offset}");
-        return Err(Box::new(error("E0208", title, Some(place)).help("take it out")));
+        return Err(Box::new(Frame::error("E0208", title).at(place).help("take it out")));
     }
     Ok(Arc::from(text.strip_prefix('\u{feff}').unwrap_or(text)))
 }

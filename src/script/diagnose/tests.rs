@@ -13,6 +13,7 @@ use rhai::{
 };
 
 use super::*;
+use crate::script::Ending;
 
 const LIBRARY: &str = "const HIDDEN = 1;\nexport const SHOWN = 2;\nfn field(x) {\n    x.a.b\n}\nprivate fn secret() { 1 }\n";
 
@@ -46,7 +47,7 @@ impl Bench {
         engine.register_fn("trace", |_: &mut Map, _: &str| ());
         engine.register_fn("info", |_: &mut Map, _: &str| ());
         engine.register_fn("put", |_: &mut i64, _: &str, _: Map| ());
-        engine.register_fn("twice", |context: NativeCallContext, f: FnPtr| {
+        engine.register_fn("twice", |context: NativeCallContext<'_>, f: FnPtr| {
             f.call_within_context::<Dynamic>(&context, (1_i64,))
         });
         engine.register_fn("fail", || -> Result<i64, Box<EvalAltResult>> {
@@ -62,6 +63,16 @@ impl Bench {
         json.set_native_fn("parse", |text: &str| Ok(text.len().to_string()));
         engine.register_static_module("json", json.into());
 
+        // Ours are declared while compiling and resolved while running, so that no closure shares them.
+        #[expect(deprecated, reason = "rhai calls its own hook volatile, not obsolete")]
+        engine.on_var(|name, _, context| {
+            Ok(match name {
+                _ if context.scope().contains(name) => None,
+                "db" => Some(1_i64.into()),
+                "log" | "vars" => Some(Map::new().into()),
+                _ => None,
+            })
+        });
         let mut scope = Scope::new();
         scope.push_constant("db", 1_i64);
         scope.push_constant("log", Map::new());
@@ -97,13 +108,17 @@ impl Bench {
         &mut self,
         ast: &AST,
     ) -> Result<Vec<FnPtr>, Box<EvalAltResult>> {
-        let module = Module::eval_ast_as_new(self.scope.clone(), ast, &self.engine)?;
+        let module = Module::eval_ast_as_new(Scope::new(), ast, &self.engine)?;
         self.engine.register_global_module(module.into());
         Ok(self.handlers.take())
     }
 
     /// What an author sees who saves this script and lets an event arrive.
-    fn first_frame(mut self, source: &str, circumstances: &Circumstances) -> Option<Frame> {
+    pub(in crate::script) fn first_frame(
+        mut self,
+        source: &str,
+        circumstances: &Circumstances,
+    ) -> Option<Frame> {
         let ast = match self.compile(source) {
             Ok(ast) => ast,
             Err(frame) => return Some(*frame),
@@ -128,13 +143,15 @@ impl Bench {
     }
 }
 
-/// What handlers get: `#{ data: #{ id: "u1", total: 5, list: [], name: "Ada" } }`.
+/// What handlers get.
 fn event() -> Map {
     let mut data = Map::new();
     data.insert("id".into(), "u1".into());
     data.insert("total".into(), 5_i64.into());
     data.insert("list".into(), rhai::Array::new().into());
     data.insert("name".into(), "Ada".into());
+    data.insert("emails".into(), rhai::Array::new().into());
+    data.insert("count".into(), 0_i64.into());
     let mut event = Map::new();
     event.insert("data".into(), data.into());
     event
@@ -195,14 +212,16 @@ fn a_missing_semicolon_is_shown_at_the_end_of_the_line_that_lacks_it() {
         "",
     );
     check("return 1 2;", "E0204", "1:9", "missing `;`", "");
-    check(
-        "let x = function(a) { a };",
-        "E0204",
-        "1:20",
-        "missing `;`",
-        "a closure is written `|x|",
-    );
+    check("let x = function() { 1 };", "E0204", "1:19", "missing `;`", "a closure is written `|x|");
+    check("let x = function(a) { a };", "E0202", "1:18", "`a`", "a closure is `|x| …`");
     check("let a = 1 }", "E0204", "1:11", "closes nothing", "");
+}
+
+#[test]
+fn s38_columns_are_right_in_a_source_with_crlf() {
+    check("let a = 1\r\nlet b = 2;", "E0204", "1:10", "missing `;`", "");
+    check("let ä = 1;", "E0204", "1:5", "unexpected `ä`", "");
+    check("let a = \"ä\";\r\nlet b = a + yy;\r\n", "E0202", "2:13", "`yy`", "");
 }
 
 #[test]
@@ -221,7 +240,13 @@ fn a_call_that_does_not_fit_shows_what_exists() {
         "no function `charg` (int)",
         "did you mean `charge`?",
     );
-    check_handler("\"5\".to_int()", "E0301", "2:5", "no function `to_int` (string)", "`parse_int`");
+    check_handler(
+        "\"5\".to_int()",
+        "E0301",
+        "2:5",
+        "`to_int` does not take (string)",
+        "`parse_int`",
+    );
     check_handler(
         "event.data.list.lenght()",
         "E0301",
@@ -439,9 +464,9 @@ fn limits_name_their_value_and_their_key() {
         assert!(help.is_empty() || frame.help.iter().any(|line| line.contains(help)), "{text}");
     }
     check_handler(
-        "let i = 0;\nloop { i += 1; }",
+        "let i = 0;\nwhile i < i + 1 { i += 1; }",
         "E0305",
-        "3:10",
+        "3:1",
         "CPU budget is used up",
         "cpu_budget",
     );
@@ -503,14 +528,14 @@ fn a_condition_that_is_no_bool_is_told_of_a_default() {
     check_handler(
         "if event.data.flag { 1 }",
         "E0306",
-        "2:15",
+        "2:4",
         "a bool is needed here, not `()`",
         "x ?? false",
     );
     check_handler(
         "while event.data.total { }",
         "E0306",
-        "2:15",
+        "2:7",
         "a bool is needed here, not an int",
         "x > 0",
     );
@@ -526,7 +551,7 @@ fn a_condition_that_is_no_bool_is_told_of_a_default() {
     check_handler(
         "for x in event.data.nope { }",
         "E0306",
-        "2:21",
+        "2:10",
         "an array, map or range is needed",
         "?? []",
     );
@@ -563,7 +588,7 @@ fn s32_arithmetic_that_has_no_result_says_where() {
 #[test]
 fn s36_what_is_nested_too_deep_or_is_too_much_is_refused_with_the_limit() {
     let deep = format!("let x = {}1{};", "(".repeat(100), ")".repeat(100));
-    check(&deep, "E0209", "1:73", "more than 64 levels deep", "`let`");
+    check(&deep, "E0209", "1:40", "over 64 levels", "`let`");
     let many: String = (0..501).map(|index| format!("fn f{index}() {{}}\n")).collect();
     check(&many, "E0209", "501:1", "500 functions", "scripts/lib/");
     let closures: String = (0..501).map(|index| format!("let c{index} = || {index};\n")).collect();
@@ -601,7 +626,7 @@ fn what_other_languages_have_is_told_in_rhais_words() {
     check("switch 1 { 1: 2 }", "E0204", "1:13", "missing `=>`", "switch x");
     check("let x = 'abc';", "E0207", "1:9", "single quotes hold one character", "double quotes");
     check("let x = \"abc;\nlet y = 1;", "E0207", "1:9", "not closed", "back-ticks");
-    check("let x = \"\\q\";", "E0207", "1:11", "is no escape", "backslash");
+    check("let x = \"\\q\";", "E0207", "1:9", "is no escape", "backslash");
     check("break;", "E0215", "1:1", "`break` outside of a loop", "`return`");
     check(
         "fn f() { fn g() {} }",
@@ -641,7 +666,7 @@ fn what_is_defined_twice_or_constant_is_refused() {
     check("let x = #{ a: 1, a: 2 };", "E0210", "1:18", "the key `a` stands twice", "");
     check("const Y = 1;\nY = 2;", "E0214", "2:1", "`Y` is a constant", "`let Y = …`");
     check("charge() = 2;", "E0214", "1:1", "cannot be assigned to", "`==`");
-    check_handler("const X = #{ a: 1 }; X.a = 2;", "E0311", "2:23", "`X` is a constant", "`let`");
+    check_handler("const X = #{ a: 1 }; X.a = 2;", "E0311", "2:22", "`X` is a constant", "`let`");
     check_handler(
         "const X = [1]; X.push(2);",
         "E0311",
@@ -712,17 +737,37 @@ fn s13_no_thrown_value_is_too_long_too_deep_or_endless() {
 #[test]
 fn the_calls_around_a_fault_become_notes() {
     let source = "webhook(\"w\", \"*\", |event| save(event));\nfn save(event) {\n    event.data.list.push(0);\n    [1].map(|e| inner(e))\n}\nfn inner(e) { throw \"no\" }";
-    insta::assert_snapshot!(told(&frame_of(source)), @"");
+    insta::assert_snapshot!(told(&frame_of(source)), @r"
+    E0310: uncaught error: no
+      at scripts/a.rhai:6:15 `throw` thrown here
+      note: called from a closure, scripts/a.rhai:4:17
+      note: called from `save`, scripts/a.rhai:4:9
+      note: called from the handler, scripts/a.rhai:1:27
+    ");
     let source = "import \"lib/x\" as x;\nwebhook(\"w\", \"*\", |event| x::field(event));";
-    insta::assert_snapshot!(told(&frame_of(source)), @"");
+    insta::assert_snapshot!(told(&frame_of(source)), @r"
+    E0302: `a` is missing in `x`
+      at scripts/lib/x.rhai:4:7 `a` absent, so `.b` has nothing to read
+      help: use `?.` or `??`: `x.a?.b`
+      note: called from the handler, scripts/a.rhai:2:30
+    ");
     let source = "fn f(x) { if x == 0 { throw \"deep\" } f(x - 1) }\nf(40);";
-    insta::assert_snapshot!(told(&frame_of(source)), @"");
+    insta::assert_snapshot!(told(&frame_of(source)), @r"
+    E0310: uncaught error: deep
+      at scripts/a.rhai:1:23 `throw` thrown here
+      note: called from `f`, scripts/a.rhai:1:38
+      note: called from the top level, scripts/a.rhai:2:1
+    ");
 }
 
 #[test]
 fn a_handler_that_takes_another_number_of_values_says_so() {
     let frame = frame_of("webhook(\"w\", \"*\", |a, b| 1);");
-    insta::assert_snapshot!(told(&frame), @"");
+    insta::assert_snapshot!(told(&frame), @r"
+    E0301: the handler is called with 1 argument and takes another number
+      help: it is given (map)
+      note: in scripts/a.rhai
+    ");
 }
 
 /// Scripts to mutate: they hold every kind of token and statement.
@@ -778,21 +823,28 @@ const PIECES: [&str; 42] = [
     "9223372036854775807",
 ];
 
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
-    #[test]
-    fn no_source_makes_a_diagnosis_panic_or_point_outside(
-        seed in 0..SEEDS.len(),
-        edits in proptest::collection::vec((any::<prop::sample::Index>(), 0..PIECES.len(), 0_usize..12), 0..5),
-    ) {
+/// One of the seeds with a few edits; half of them still compile.
+pub(in crate::script) fn mutated() -> impl Strategy<Value = String> {
+    let edits = proptest::collection::vec(
+        (any::<prop::sample::Index>(), 0..PIECES.len(), 0_usize..12),
+        0..5,
+    );
+    (0..SEEDS.len(), edits).prop_map(|(seed, edits)| {
         let mut letters: Vec<char> = SEEDS[seed].chars().collect();
         for (place, piece, removed) in edits {
             let start = place.index(letters.len() + 1);
             let end = (start + removed).min(letters.len());
             letters.splice(start..end, PIECES[piece].chars());
         }
-        let source: String = letters.into_iter().collect();
+        letters.into_iter().collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_source_makes_a_diagnosis_panic_or_point_outside(source in mutated()) {
         if let Some(frame) = Bench::new().first_frame(&source, &Circumstances::default()) {
             let text = told(&frame);
             prop_assert!(!text.contains("NOT A SPAN") && !text.contains("anon$"), "{text}");

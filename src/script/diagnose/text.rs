@@ -1,34 +1,43 @@
 //! The text of a script, cut into tokens: where Rhai's (line, character) lies in bytes, how far the token there reaches, and what
 //! stands before it. It takes any text, finished or not, and never fails.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use rhai::Position;
 
 /// A source with its tokens.
 pub(crate) struct Text<'a> {
+    /// All of it.
     pub(crate) source: &'a str,
+    /// In order, none empty.
     pub(crate) tokens: Vec<Token>,
 }
 
 /// One token; comments and spaces are none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Token {
+    /// What it is.
     pub(crate) kind: Kind,
+    /// Its bytes.
     pub(crate) span: Range<usize>,
 }
 
+/// The kinds of tokens that matter here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// A name or keyword.
     Word,
+    /// A whole number or a float.
     Number,
     /// A string or character, or a piece of one that holds `${…}`.
     Quoted,
+    /// An operator or bracket.
     Symbol,
 }
 
 impl<'a> Text<'a> {
+    /// Cuts a source into tokens.
     pub(crate) fn new(source: &'a str) -> Self {
         Self { source, tokens: Scanner { source, at: 0, tokens: Vec::new() }.run() }
     }
@@ -78,6 +87,7 @@ impl<'a> Text<'a> {
             .map_or("", |token| &self.source[token.span.clone()])
     }
 
+    /// Whether a name or keyword stands there.
     pub(crate) fn is_word(&self, index: usize) -> bool {
         self.tokens.get(index).is_some_and(|token| token.kind == Kind::Word)
     }
@@ -100,6 +110,23 @@ impl<'a> Text<'a> {
                 _ => return index,
             }
         }
+    }
+
+    /// The bytes of the whole chain that has its `.`, `?.` or `[` here; `None` where another token stands.
+    pub(crate) fn chain_around(&self, operator: usize) -> Option<Range<usize>> {
+        if !matches!(self.word(Some(operator)), "." | "?." | "[" | "?[") {
+            return None;
+        }
+        let first = self.chain_start(operator.checked_sub(1)?);
+        let mut end = operator;
+        loop {
+            end = match self.word(Some(end)) {
+                "." | "?." => end + 2,
+                "(" | "[" | "?[" => self.close_of(end)? + 1,
+                _ => break,
+            };
+        }
+        Some(self.tokens[first].span.start..self.tokens.get(end - 1)?.span.end)
     }
 
     /// The text between two tokens, both included.
@@ -196,6 +223,21 @@ impl<'a> Text<'a> {
         names
     }
 
+    /// Names that are declared as constants and nowhere as anything else.
+    pub(crate) fn constants(&self) -> BTreeSet<&'a str> {
+        let mut constants: BTreeSet<&'a str> = (1..self.tokens.len())
+            .filter(|index| self.word(Some(index - 1)) == "const")
+            .map(|index| self.word(Some(index)))
+            .collect();
+        for index in 1..self.tokens.len() {
+            // `let x`, `for x`, `for (x, i)`, `catch (x)`, `|x, y|`, `fn f(x, y)`: rather too many than too few.
+            if matches!(self.word(Some(index - 1)), "let" | "for" | "(" | "|" | ",") {
+                constants.remove(self.word(Some(index)));
+            }
+        }
+        constants
+    }
+
     /// How a top-level name is declared: `const` or `let`.
     pub(crate) fn declared_at_top(&self, name: &str) -> Option<&'a str> {
         let mut depth = 0_usize;
@@ -269,7 +311,7 @@ impl Scanner<'_> {
             let start = self.at;
             match letter {
                 _ if letter.is_whitespace() => self.at += letter.len_utf8(),
-                '/' if self.rest().starts_with("//") => self.to_end_of_line(),
+                '/' if self.rest().starts_with("//") => self.skip_line(),
                 '/' if self.rest().starts_with("/*") => self.block_comment(),
                 '"' => self.quoted('"'),
                 '\'' => self.quoted('\''),
@@ -318,7 +360,7 @@ impl Scanner<'_> {
         self.at += rest.find(|letter| !accept(letter)).unwrap_or(rest.len());
     }
 
-    fn to_end_of_line(&mut self) {
+    fn skip_line(&mut self) {
         self.while_letters(|letter| letter != '\n');
     }
 
@@ -454,6 +496,9 @@ mod tests {
         assert_eq!(chain("if (a + b).c"), "(a + b).c");
         assert_eq!(chain("x = #{ a: 1 }.b"), "#{ a: 1 }.b");
         assert_eq!(chain("y = [1, 2]"), "[1, 2]");
+        let text = Text::new("if a.b(1)?.c[2].d { }");
+        assert_eq!(&text.source[text.chain_around(2).unwrap()], "a.b(1)?.c[2].d");
+        assert_eq!(text.chain_around(1), None);
     }
 
     #[test]

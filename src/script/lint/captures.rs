@@ -1,0 +1,211 @@
+//! Variables that closures capture, and names that hide ours. A captured variable is one value that all runs of a handler share, and
+//! that all closures of a loop share: neither is what its author means.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Ident, Position, Stmt};
+
+use super::Lint;
+use crate::frame::Frame;
+use crate::script::diagnose::{Site, Text, cut, is_anonymous};
+
+/// Functions that register a handler.
+const REGISTERING: [&str; 10] =
+    ["webhook", "get", "post", "put", "patch", "delete", "on", "every", "on_dead", "on_alert"];
+
+/// Functions that keep the closure that they are given.
+const KEEPING: [&str; 5] = ["push", "insert", "append", "unshift", "set"];
+
+/// The frame of a handler that captures a variable of the script. Where the position is not known, the closure's will do.
+pub(crate) fn captured_variable(
+    path: &str,
+    source: &Arc<str>,
+    name: &str,
+    position: Position,
+) -> Frame {
+    let site = Site { path, source };
+    let text = Text::new(source);
+    let place = text.span_at(position).map(|span| site.place(span, "shared by all its runs"));
+    let name = cut(name);
+    let title = format!("the handler captures the variable `{name}`");
+    let frame = Frame { place, ..Frame::error("E0211", title) };
+    frame
+        .help("handlers run concurrently; use `db`")
+        .help(format!("what never changes is a constant: `const {} = …`", name.to_uppercase()))
+}
+
+/// The same for a handler as it was registered: the first of its captures that it shares and can change. Rhai shares captured
+/// constants too, and keeps them constant.
+pub(crate) fn shared_capture(
+    path: &str,
+    source: &Arc<str>,
+    ast: &AST,
+    handler: &FnPtr,
+) -> Option<Frame> {
+    let index =
+        handler.iter_curry().position(|value| value.is_shared() && !value.is_read_only())?;
+    let function = ast.iter_functions().find(|function| function.name == handler.fn_name());
+    let name = function.and_then(|function| function.params.get(index).copied());
+    let name = name.unwrap_or("a value").to_owned();
+    let mut position = Position::NONE;
+    ast.walk(&mut |nodes| {
+        let Some(ASTNode::Expr(Expr::FnCall(call, closure_position))) = nodes.last() else {
+            return true;
+        };
+        let is_handler =
+            super::curried(call).is_some_and(|closure| closure.fn_name() == handler.fn_name());
+        if is_handler {
+            position = call.args.get(index + 1).map_or(*closure_position, Expr::position);
+        }
+        !is_handler
+    });
+    Some(captured_variable(path, source, &name, position))
+}
+
+impl Lint<'_> {
+    /// A closure that is given to `webhook(…)` and the like and captures a variable.
+    pub(super) fn handler_captures(&mut self, call: &FnCallExpr, around: &[ASTNode<'_>]) {
+        let registers = REGISTERING.contains(&call.name.as_str())
+            && !call.is_qualified()
+            && !self.known.overloads(&call.name).is_empty();
+        // In a function the captured name may be a parameter, or a constant of an outer block: the loader sees those.
+        if !registers || around.len() > 1 {
+            return;
+        }
+        for arg in &call.args {
+            let Expr::Stmt(block) = arg else { continue };
+            for stmt in block.statements() {
+                let Stmt::Share(captured) = stmt else { continue };
+                for (ident, _) in captured.iter() {
+                    if self.text.declared_at_top(&ident.name) == Some("let") {
+                        let frame = captured_variable(
+                            self.site.path,
+                            self.site.source,
+                            &ident.name,
+                            ident.pos,
+                        );
+                        self.push(frame);
+                    }
+                }
+            }
+        }
+    }
+
+    /// `for id in ids { calls.push(|| fetch(id)) }`: all closures see the last `id`.
+    pub(super) fn loop_captures<T>(&mut self, captured: &[(Ident, T)], around: &[ASTNode<'_>]) {
+        for (ident, _) in captured {
+            let Some(at) = around.iter().rposition(|node| binds(node, &ident.name)) else {
+                continue;
+            };
+            if !around[at..].iter().any(keeps) {
+                continue;
+            }
+            let name = cut(&ident.name);
+            let title = format!("every closure that is made here sees the last `{name}`");
+            let frame = self.error("E0212", title, ident.pos, "one variable for the whole loop");
+            frame.help.push(format!(
+                "write `parallel(list, |{name}| …)`, or `let own = {name};` in the loop and use `own` in the closure"
+            ));
+        }
+    }
+
+    /// A variable or parameter with the name of one of our objects.
+    pub(super) fn shadowing(&mut self, stmt: &Stmt) {
+        match stmt {
+            Stmt::Var(parts, ..) => self.shadows(&parts.0.name, parts.0.pos),
+            Stmt::For(parts, _) => {
+                self.shadows(&parts.0.name, parts.0.pos);
+                if let Some(counter) = &parts.1 {
+                    self.shadows(&counter.name, counter.pos);
+                }
+            }
+            Stmt::TryCatch(flow, _) => {
+                if let Expr::Variable(parts, _, position) = &flow.expr {
+                    self.shadows(&parts.1, *position);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn shadows(&mut self, name: &str, position: Position) {
+        if self.known.variables.contains(name) {
+            let frame = hides(self.site, name, self.span(position));
+            self.frames.push(frame);
+        }
+    }
+
+    /// The same for the parameters of functions and closures. Captures are parameters to Rhai, and not to the author.
+    pub(super) fn shadowing_params(&mut self, ast: &AST) {
+        for function in ast.iter_functions() {
+            // Rhai keeps no position of a parameter; it is the first word of its name from here on.
+            let (captured, start) = if is_anonymous(function.name) {
+                let captured = self.script.captures.get(function.name).copied();
+                let position = self.script.closures.get(function.name).copied();
+                (captured.unwrap_or_default(), position.and_then(|at| self.text.offset(at)))
+            } else {
+                let count = function.params.len();
+                let found =
+                    self.own.iter().find(|own| own.0 == function.name && own.1.len() == count);
+                (0, found.map(|(.., start)| *start))
+            };
+            for param in function.params.iter().skip(captured) {
+                let token = self.text.tokens.iter().find(|token| {
+                    Some(token.span.start) >= start
+                        && self.site.source[token.span.clone()] == **param
+                });
+                if let (true, Some(token)) = (self.known.variables.contains(*param), token) {
+                    let frame = hides(self.site, param, token.span.clone());
+                    self.frames.push(frame);
+                }
+            }
+        }
+    }
+
+    /// `const X = #{}; X.a = 1`: Rhai finds it at run time, and with its optimizer on it panics.
+    pub(super) fn constant_changed(&mut self, stmt: &Stmt) {
+        let Stmt::Assignment(parts) = stmt else { return };
+        let mut target = &parts.1.lhs;
+        while let Expr::Dot(chain, ..) | Expr::Index(chain, ..) = target {
+            target = &chain.lhs;
+        }
+        let Expr::Variable(variable, _, position) = target else { return };
+        let name = variable.1.as_str();
+        if self.constants.contains(name) && variable.2.is_empty() {
+            let name = cut(name);
+            let title = format!("`{name}` is a constant");
+            let frame = self.error("E0214", title, *position, "cannot be changed");
+            frame.help.push(format!("declare it with `let {name} = …` to change it"));
+        }
+    }
+}
+
+fn hides(site: Site<'_>, name: &str, span: Range<usize>) -> Frame {
+    let name = cut(name);
+    let place = site.place(span, format!("from here on `{name}` is this one"));
+    Frame::warning("E0217", format!("this `{name}` hides ours"))
+        .at(place)
+        .help("give it another name, if ours is to be reached here")
+}
+
+/// Whether this node is the loop that gives the name its values.
+fn binds(node: &ASTNode<'_>, name: &str) -> bool {
+    match node {
+        ASTNode::Stmt(Stmt::For(parts, _)) => {
+            parts.0.name == name || parts.1.as_ref().is_some_and(|counter| counter.name == name)
+        }
+        _ => false,
+    }
+}
+
+/// Whether a closure inside this node outlives the turn of the loop that makes it.
+fn keeps(node: &ASTNode<'_>) -> bool {
+    match node {
+        ASTNode::Expr(Expr::MethodCall(call, _)) => KEEPING.contains(&call.name.as_str()),
+        ASTNode::Stmt(Stmt::Assignment(parts)) => {
+            parts.0.is_op_assignment() || !matches!(parts.1.lhs, Expr::Variable(..))
+        }
+        _ => false,
+    }
+}
