@@ -3,6 +3,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
+
 use crate::clock;
 use crate::script::effects::Draft;
 use crate::script::host_call::{HostCall, HostError, HostReply};
@@ -27,29 +29,15 @@ impl Live {
         self.draft.into_effects()
     }
 
-    async fn answer(&mut self, call: HostCall) -> HostReply {
-        match self.ask_store(call).await {
-            Ok(reply) => reply,
-            Err(error) => HostReply::Failed(HostError {
-                code: "SERVICE_UNAVAILABLE",
-                message: error.to_string().into(),
-            }),
-        }
+    fn later(&mut self, call: HostCall) -> Performed<'_> {
+        Performed::Later(Box::pin(async move {
+            self.in_time(call).await.unwrap_or_else(|error| failed(&error))
+        }))
     }
 
-    async fn ask_store(&mut self, call: HostCall) -> Result<HostReply, StoreError> {
-        if let Some(key) = looks_at(&call) {
-            self.learn(key).await?;
-        }
+    /// What the draft alone can answer.
+    fn at_once(&mut self, call: HostCall) -> Result<HostReply, HostCall> {
         Ok(match call {
-            HostCall::Find { collection, filter, after, limit } => {
-                return self.find(&collection, filter, after, limit).await;
-            }
-            HostCall::Count { collection, filter } => return self.count(&collection, filter).await,
-            HostCall::Sleep(duration) => {
-                tokio::time::sleep(duration).await;
-                HostReply::Unit
-            }
             HostCall::Get(key) => HostReply::Document(self.draft.get(&key)),
             HostCall::Insert { key, body } => match self.draft.insert(&key, body) {
                 Ok(()) => HostReply::Unit,
@@ -72,7 +60,28 @@ impl Live {
                 self.draft.increment(&key, field, by);
                 HostReply::Unit
             }
+            call @ (HostCall::Sleep(_) | HostCall::Find { .. } | HostCall::Count { .. }) => {
+                return Err(call);
+            }
         })
+    }
+
+    async fn in_time(&mut self, call: HostCall) -> Result<HostReply, StoreError> {
+        if let Some(key) = looks_at(&call) {
+            self.learn(key).await?;
+        }
+        match self.at_once(call) {
+            Ok(reply) => Ok(reply),
+            Err(HostCall::Sleep(duration)) => {
+                tokio::time::sleep(duration).await;
+                Ok(HostReply::Unit)
+            }
+            Err(HostCall::Find { collection, filter, after, limit }) => {
+                self.find(&collection, filter, after, limit).await
+            }
+            Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
+            Err(_answered_at_once) => Ok(HostReply::Unit),
+        }
     }
 
     async fn learn(&mut self, key: &DocumentKey) -> Result<(), StoreError> {
@@ -119,13 +128,30 @@ impl Live {
 }
 
 impl Perform for Live {
+    /// A store that answers reads at once, as SQLite does, makes most calls cost no future and no timer.
     fn perform(&mut self, call: HostCall) -> Performed<'_> {
-        Performed::Later(Box::pin(self.answer(call)))
+        if let Some(key) = looks_at(&call)
+            && self.draft.must_learn(key)
+        {
+            match self.reader.get(key).now_or_never() {
+                Some(Ok(read)) => self.draft.learn(key, read),
+                Some(Err(error)) => return Performed::Now(failed(&error)),
+                None => return self.later(call),
+            }
+        }
+        match self.at_once(call) {
+            Ok(reply) => Performed::Now(reply),
+            Err(call) => self.later(call),
+        }
     }
 
     fn held_bytes(&self) -> usize {
         self.draft.bytes()
     }
+}
+
+fn failed(error: &StoreError) -> HostReply {
+    HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message: error.to_string().into() })
 }
 
 /// The document that must be known before the call can be done.
