@@ -20,6 +20,9 @@ const BYTES_PER_CONTAINER: usize = 320;
 /// How far past its budget a run may get between two hooks before it is suspended for good.
 const RUNAWAY_FACTOR: isize = 4;
 
+/// Values within this are shallow: some 400 levels at most.
+const SMALL_BYTES: isize = 16 << 10;
+
 thread_local! {
     static ACCOUNT: Account = const { Account::idle() };
 }
@@ -31,6 +34,8 @@ struct Account {
     /// `isize::MAX` while nothing is counted.
     runaway_at: Cell<isize>,
     budget: Cell<isize>,
+    /// Whether a hook has seen more than `SMALL_BYTES`.
+    grew: Cell<bool>,
     /// Called at `runaway_at`; does not return.
     runaway: Cell<Option<fn()>>,
 }
@@ -42,6 +47,7 @@ impl Account {
             containers: Cell::new(0),
             runaway_at: Cell::new(isize::MAX),
             budget: Cell::new(isize::MAX),
+            grew: Cell::new(false),
             runaway: Cell::new(None),
         }
     }
@@ -135,6 +141,7 @@ pub(crate) fn enter(balance: &mut Balance, budget: u64, runaway: fn()) -> Entere
         account.bytes.set(balance.bytes);
         account.containers.set(balance.containers);
         account.budget.set(budget);
+        account.grew.set(false);
         account.runaway.set(Some(runaway));
         account.runaway_at.set(budget.saturating_mul(RUNAWAY_FACTOR));
     });
@@ -163,9 +170,18 @@ impl Drop for Entered<'_> {
 pub(crate) fn is_over_budget(elsewhere: usize) -> bool {
     ACCOUNT.with(|account| {
         let budget = account.budget.get();
+        if account.bytes.get() > SMALL_BYTES {
+            account.grew.set(true);
+        }
         account.bytes.get().saturating_add(elsewhere.cast_signed()) > budget
             || account.containers.get() > budget / BYTES_PER_CONTAINER.cast_signed()
     })
+}
+
+/// Whether the run on this thread held more than a little since `enter`: less cannot be nested so deep that dropping or printing it needs
+/// much stack (a level costs 40 bytes of heap at least, and up to 350 of stack).
+pub(crate) fn has_grown() -> bool {
+    ACCOUNT.with(|account| account.grew.get())
 }
 
 /// How many bytes the run on this thread may still allocate; `usize::MAX` outside a run.

@@ -36,6 +36,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// For one worker; `gates` and `notes` are those of the whole process.
     pub(crate) fn new(executor: &Rc<Executor>, gates: &Arc<Gates>, notes: &Arc<Notes>) -> Rc<Self> {
         Rc::new(Self {
             executor: Rc::clone(executor),
@@ -71,7 +72,10 @@ impl Inbox {
         at: HandlerRef,
         handler: &Handler,
     ) -> Result<Option<Pass>, Closed> {
-        self.gates.enter(&format!("{script}/{}", at.handler), handler.options.concurrency)
+        match handler.options.concurrency {
+            None => Ok(None),
+            limit => self.gates.enter(&format!("{script}/{}", at.handler), limit),
+        }
     }
 
     /// A dead event that came again: its jobs are due.

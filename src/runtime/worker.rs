@@ -17,6 +17,8 @@ use crate::store::{Store, StoreError};
 
 /// The thread's own stack: compiling a script within its limits needs far less.
 pub(super) const STACK_BYTES: usize = 16 << 20;
+/// Between two looks at what can be given back to the system.
+const TRIM_PAUSE: Duration = Duration::from_secs(5);
 /// While draining, whether everything has ended is looked at so often.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
@@ -82,6 +84,13 @@ async fn serve(parts: Parts) {
     let pinning = Rc::clone(&front);
     tokio::task::spawn_local(dispatch::work(Rc::clone(&inbox), move || pinning.pin(), assignments));
     tokio::task::spawn_local(follow(Rc::clone(&front), swapped));
+    let trimming = Rc::clone(&executor);
+    tokio::task::spawn_local(async move {
+        loop {
+            tokio::time::sleep(TRIM_PAUSE).await;
+            trimming.trim();
+        }
+    });
     _ = serving.send(Ok(()));
 
     _ = stop.wait_for(|stop| *stop).await;

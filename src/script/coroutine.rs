@@ -13,6 +13,7 @@ use corosensei::stack::{Stack, StackPointer};
 use corosensei::{CoroutineResult, Yielder};
 
 use super::host_call::{HostCall, HostReply};
+use crate::memory;
 
 /// Below this a run ends; natives between two hooks need less than it.
 pub(crate) const RESERVE_BYTES: usize = 1 << 20;
@@ -20,8 +21,8 @@ pub(crate) const RESERVE_BYTES: usize = 1 << 20;
 const WARM_BYTES: usize = 64 << 10;
 /// Read, write and execute are forbidden here, so that an overflow never reaches a neighbour.
 const GUARD_BYTES: usize = 64 << 10;
-/// Free stacks that a worker keeps mapped; a burst's further ones are unmapped.
-const FREE_STACKS_MAX: usize = 1024;
+/// Free stacks that `trim` leaves mapped; making one anew costs 6 µs and its page faults.
+const FREE_STACKS_KEPT: usize = 64;
 /// Rhai's recursion within one operation needs this much stack for each byte of `memory_budget` (measured, with a margin of 2).
 const STACK_PER_BUDGET: u64 = if cfg!(debug_assertions) { 16 } else { 4 };
 /// And never less than this: 28 nested calls around a recursive one need 4.9 MiB in release, 25.7 in debug builds.
@@ -41,9 +42,13 @@ pub(crate) enum Suspend {
 /// What became of one resume.
 #[derive(Debug)]
 pub(crate) enum Step<R> {
+    /// It has used its slice and wants another.
     Slice,
+    /// It asks, and waits for the answer.
     Call(HostCall),
+    /// It allocated without bound and is never resumed; its stack is lost.
     Runaway,
+    /// It came to its end.
     Done(R),
     /// A native function panicked. The stack is fit for the next run.
     Panicked,
@@ -81,13 +86,20 @@ impl Stacks {
         Ok(stack)
     }
 
-    fn give_back(&self, stack: Mapped) {
-        self.used.set(self.used.get() - 1);
+    /// Unmaps half of what lay free, so that a burst's stacks go back to the system within a minute. To be called every few seconds.
+    pub(crate) fn trim(&self) {
         let mut free = self.free.borrow_mut();
-        if free.len() < FREE_STACKS_MAX {
+        let kept = (free.len() / 2).max(FREE_STACKS_KEPT);
+        free.truncate(kept);
+    }
+
+    /// `deep`: whether the run may have gone past the warm part.
+    fn give_back(&self, stack: Mapped, deep: bool) {
+        self.used.set(self.used.get() - 1);
+        if deep {
             stack.cool();
-            free.push(stack);
         }
+        self.free.borrow_mut().push(stack);
     }
 }
 
@@ -198,6 +210,8 @@ pub(crate) struct Coroutine<R> {
     inner: Option<Inner<R>>,
     /// Where natives find the way back, while it is suspended.
     running: Running,
+    /// Whether it may have used more of its stack than stays warm.
+    deep: bool,
 }
 
 /// The coroutine that runs on this thread, as its native functions see it.
@@ -207,12 +221,16 @@ struct Running {
     yielder: *const Yielder<HostReply, Suspend>,
     /// The lowest address that a run may use; 0 outside.
     limit: usize,
+    /// Below this a run is deep.
+    warm: usize,
 }
 
-const NOTHING_RUNS: Running = Running { yielder: std::ptr::null(), limit: 0 };
+const NOTHING_RUNS: Running = Running { yielder: std::ptr::null(), limit: 0, warm: 0 };
 
 thread_local! {
     static RUNNING: Cell<Running> = const { Cell::new(NOTHING_RUNS) };
+    /// Whether a hook has found the running coroutine below the warm part of its stack.
+    static DEEP: Cell<bool> = const { Cell::new(false) };
 }
 
 impl<R: 'static> Coroutine<R> {
@@ -220,12 +238,13 @@ impl<R: 'static> Coroutine<R> {
     pub(crate) fn new(stacks: &Rc<Stacks>, body: impl FnOnce() -> R + 'static) -> io::Result<Self> {
         let stack = stacks.take()?;
         let limit = stack.start() + GUARD_BYTES;
+        let warm = stack.base.get() - WARM_BYTES / 2;
         let inner = Inner::with_stack(stack, move |yielder, _start| {
             RUNNING.with(|running| running.set(Running { yielder, ..running.get() }));
             body()
         });
-        let running = Running { limit, ..NOTHING_RUNS };
-        Ok(Self { stacks: Rc::clone(stacks), inner: Some(inner), running })
+        let running = Running { limit, warm, ..NOTHING_RUNS };
+        Ok(Self { stacks: Rc::clone(stacks), inner: Some(inner), running, deep: false })
     }
 
     /// Goes on until it suspends or ends. After `Done`, `Runaway` and `Panicked` there is nothing to resume.
@@ -236,6 +255,7 @@ impl<R: 'static> Coroutine<R> {
         let outer = RUNNING.with(|running| running.replace(self.running));
         let result = catch_unwind(AssertUnwindSafe(|| inner.resume(reply)));
         self.running = RUNNING.with(|running| running.replace(outer));
+        self.deep |= DEEP.replace(false) || memory::has_grown();
         match result {
             Ok(CoroutineResult::Yield(Suspend::Slice)) => Step::Slice,
             Ok(CoroutineResult::Yield(Suspend::Call(call))) => Step::Call(call),
@@ -244,7 +264,10 @@ impl<R: 'static> Coroutine<R> {
                 Step::Runaway
             }
             Ok(CoroutineResult::Return(result)) => Step::Done(result),
-            Err(_panic) => Step::Panicked,
+            Err(_panic) => {
+                self.deep = true;
+                Step::Panicked
+            }
         }
     }
 
@@ -264,12 +287,13 @@ impl<R: 'static> Coroutine<R> {
 impl<R> Drop for Coroutine<R> {
     fn drop(&mut self) {
         let Some(mut inner) = self.inner.take() else { return };
+        let was_cut = !inner.done();
         let outer = RUNNING
             .with(|running| running.replace(Running { limit: self.running.limit, ..NOTHING_RUNS }));
         let unwound = catch_unwind(AssertUnwindSafe(|| inner.force_unwind()));
         RUNNING.with(|running| running.set(outer));
         if unwound.is_ok() || inner.done() {
-            self.stacks.give_back(inner.into_stack());
+            self.stacks.give_back(inner.into_stack(), self.deep || was_cut);
         }
     }
 }
@@ -297,8 +321,14 @@ pub(crate) fn suspend_for_good() {
 /// Bytes of stack that the running coroutine has left; plenty outside one.
 pub(crate) fn stack_left() -> usize {
     let here = 0_u8;
-    let Running { limit, .. } = RUNNING.with(Cell::get);
-    if limit == 0 { usize::MAX } else { (&raw const here as usize).saturating_sub(limit) }
+    let (Running { limit, warm, .. }, here) = (RUNNING.get(), &raw const here as usize);
+    if limit == 0 {
+        return usize::MAX;
+    }
+    if here < warm {
+        DEEP.set(true);
+    }
+    here.saturating_sub(limit)
 }
 
 #[cfg(test)]

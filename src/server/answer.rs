@@ -1,7 +1,7 @@
 //! The only place that decides a status code: the table of errors that callers see. Every error body is `{"error", "code", …}`; nothing of a
 //! script, a secret or a payload is in it.
 
-use axum::body::Body;
+use super::body::Body;
 use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;

@@ -1,7 +1,7 @@
 //! Cross-origin answers (Fetch Standard, "CORS protocol"): which origin may read a route's answer from a browser. Only routes of scripts
 //! take part; webhooks are not called by browsers.
 
-use axum::body::Body;
+use super::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ORIGIN, VARY,

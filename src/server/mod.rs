@@ -2,6 +2,7 @@
 //! same port, so the kernel hands connections round and no worker waits for another.
 
 use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,17 +10,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use axum::body::Body;
-use axum::http::Request;
-use axum::{Router, extract::State};
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
-use send_wrapper::SendWrapper;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
+use self::body::Body;
 use crate::clock;
 use crate::execution::Executor;
 use crate::generation::Generation;
@@ -27,6 +27,7 @@ use crate::inbox::Inbox;
 use crate::store::Store;
 
 mod answer;
+mod body;
 mod cors;
 mod request;
 mod route;
@@ -48,7 +49,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 
 /// The state of the whole process, as far as answers need it.
 pub(crate) struct Process {
+    /// Swapped as a whole by the loader thread; each worker pins one for each request.
     pub(crate) current: ArcSwap<Generation>,
+    /// Set when the process stops; `/readyz` says so.
     pub(crate) draining: AtomicBool,
 }
 
@@ -56,7 +59,9 @@ pub(crate) struct Process {
 pub(crate) struct Front {
     process: Arc<Process>,
     pinned: RefCell<Rc<Arc<Generation>>>,
+    /// Runs the handlers of routes.
     pub(crate) executor: Rc<Executor>,
+    /// Takes over what was accepted.
     pub(crate) inbox: Rc<Inbox>,
     store: Arc<dyn Store>,
     connections: Cell<usize>,
@@ -65,6 +70,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
+    /// For one worker, which takes `connections_max` connections at most.
     pub(crate) fn new(
         process: &Arc<Process>,
         executor: &Rc<Executor>,
@@ -146,9 +152,6 @@ pub(crate) async fn serve(
     }
 }
 
-/// What a handler finds: the worker's front, and who is at the other end.
-type Shared = (SendWrapper<Rc<Front>>, IpAddr);
-
 async fn connection(
     front: &Rc<Front>,
     stream: TcpStream,
@@ -156,14 +159,20 @@ async fn connection(
     mut stop: watch::Receiver<bool>,
 ) {
     _ = stream.set_nodelay(true);
-    let app = Router::new().fallback(handle).with_state((SendWrapper::new(Rc::clone(front)), peer));
+    let answer = service_fn(|request: Request<Incoming>| {
+        let front = Rc::clone(front);
+        async move {
+            Ok::<_, Infallible>(router::answer(&front, peer, request.map(Body::Incoming)).await)
+        }
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .half_close(true)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        .writev(false)
+        .serve_connection(TokioIo::new(stream), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
@@ -175,12 +184,4 @@ async fn connection(
     if let Err(error) = ended {
         tracing::trace!("a connection ended: {error}");
     }
-}
-
-/// The bridge: axum wants handlers that are `Send`, and a run of a script never leaves its worker.
-async fn handle(
-    State((front, peer)): State<Shared>,
-    request: Request<Body>,
-) -> axum::http::Response<Body> {
-    SendWrapper::new(async move { router::answer(&front, peer, request).await }).await
 }

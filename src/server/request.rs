@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::body::Body;
+use super::body::Body;
 use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST};
 use axum::http::{HeaderMap, Version};
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
 
 use super::answer::Problem;
@@ -105,7 +106,12 @@ pub(super) async fn body(
     if told.is_some_and(|length| length > bytes_max) {
         return Err(Problem::PayloadTooLarge);
     }
-    match tokio::time::timeout(timeout, collect(body, bytes_max)).await {
+    // Most bodies came with their head; those cost no timer.
+    let mut reading = std::pin::pin!(collect(body, bytes_max));
+    if let Some(read) = reading.as_mut().now_or_never() {
+        return read;
+    }
+    match tokio::time::timeout(timeout, reading).await {
         Ok(read) => read,
         Err(_elapsed) => Err(Problem::RequestTimeout),
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use axum::body::Body;
+use super::body::Body;
 use axum::http::{Request, Response};
 
 use super::Front;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use axum::body::Body;
+use super::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
 
 use super::Front;
@@ -148,7 +148,10 @@ async fn webhook_answer(
         params,
         body,
     };
-    let event = match webhook.verify(delivery) {
+    // What is not stored needs only what a script looks at.
+    let keep_headers = webhook.respond == Respond::WhenStored
+        || context.generation.scripts.iter().any(|script| script.reads.headers);
+    let event = match webhook.verify(delivery, keep_headers) {
         Ok(event) => event,
         Err(refusal) => {
             say_refused(webhook, context, &refusal);

@@ -15,8 +15,11 @@ const FIELDS_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Content {
+    /// JSON text.
     Json,
+    /// `application/x-www-form-urlencoded`.
     Form,
+    /// Text of any kind.
     Text,
 }
 
@@ -46,9 +49,9 @@ struct Request<'a> {
     secret: Option<&'a str>,
 }
 
-/// The object. `secret` is the name of the variable whose value matched.
+/// The object; without headers where they are not given. `secret` is the name of the variable whose value matched.
 pub(super) fn describe(
-    headers: &HeaderMap,
+    headers: Option<&HeaderMap>,
     query: &str,
     params: &[(Box<str>, Box<str>)],
     content: Content,
@@ -69,18 +72,19 @@ pub(super) fn is_form(body: &[u8]) -> bool {
 }
 
 /// Lower-case names; repeats joined by `, ` (RFC 9110, section 5.3).
-struct Headers<'a>(&'a HeaderMap);
+struct Headers<'a>(Option<&'a HeaderMap>);
 
 impl Serialize for Headers<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.keys_len()))?;
-        for name in self.0.keys() {
+        let mut map = serializer.serialize_map(None)?;
+        let Some(headers) = self.0 else { return map.end() };
+        for name in headers.keys() {
             if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(name) {
                 map.serialize_entry(name.as_str(), MASKED)?;
                 continue;
             }
             let mut values =
-                self.0.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+                headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
             let first = values.next().unwrap_or_default();
             let joined = values.fold(first, |joined, value| format!("{joined}, {value}").into());
             map.serialize_entry(name.as_str(), &joined)?;
@@ -116,8 +120,13 @@ mod tests {
         headers.append("x-two", HeaderValue::from_static("a"));
         headers.append("x-two", HeaderValue::from_static("b"));
         let params = [("id".into(), "a/b".into())];
-        let text =
-            describe(&headers, "x=1&y=%20", &params, Content::Json, Some("CLERK_WEBHOOK_SECRET"));
+        let text = describe(
+            Some(&headers),
+            "x=1&y=%20",
+            &params,
+            Content::Json,
+            Some("CLERK_WEBHOOK_SECRET"),
+        );
         assert!(!text.contains("canary"), "{text}");
         let value: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(value["headers"]["svix-signature"], "v1,abc");
