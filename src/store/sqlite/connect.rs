@@ -15,7 +15,7 @@ const READER_WAITS: Duration = Duration::from_millis(20);
 /// Every statement there is fits, so each is compiled once a connection.
 const STATEMENTS: usize = 64;
 /// In pages. The larger, the more often a page that many commits touch is written back once.
-const WAL_PAGES: u32 = 4000;
+const WAL_PAGES: u32 = 8000;
 /// The WAL is cut back to this after a burst.
 const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 
@@ -31,7 +31,7 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = {WAL_PAGES};
          PRAGMA journal_size_limit = {WAL_BYTES_KEPT};
-         PRAGMA cache_size = -16384;"
+         PRAGMA cache_size = -8192;"
     ))?;
     set_up(connection)
 }
