@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, ffi};
 
 /// How long one statement of the writer waits for a lock of another process; the writer's own patience counts these.
 const WRITER_WAITS: Duration = Duration::from_millis(50);
@@ -15,7 +15,7 @@ const READER_WAITS: Duration = Duration::from_millis(20);
 /// Every statement there is fits, so each is compiled once a connection.
 const STATEMENTS: usize = 64;
 /// In pages. The larger, the more often a page that many commits touch is written back once.
-const WAL_PAGES: u32 = 4000;
+const WAL_PAGES: u32 = 8000;
 /// The WAL is cut back to this after a burst.
 const WAL_BYTES_KEPT: u32 = 64 * 1024 * 1024;
 
@@ -25,13 +25,19 @@ pub(super) fn writer(path: &Path) -> rusqlite::Result<Connection> {
     connection.busy_timeout(WRITER_WAITS)?;
     let mode: String =
         connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
-    // In every other mode readers and the writer would hold each other up.
-    debug_assert_eq!(mode, "wal");
+    if mode != "wal" {
+        // Some network file systems cannot; in every other mode readers and the writer would hold each other up.
+        let text = format!("its file system allows journal mode `{mode}` and not `wal`");
+        return Err(rusqlite::Error::SqliteFailure(
+            ffi::Error::new(ffi::SQLITE_CANTOPEN),
+            Some(text),
+        ));
+    }
     connection.execute_batch(&format!(
         "PRAGMA synchronous = FULL;
          PRAGMA wal_autocheckpoint = {WAL_PAGES};
          PRAGMA journal_size_limit = {WAL_BYTES_KEPT};
-         PRAGMA cache_size = -16384;"
+         PRAGMA cache_size = -8192;"
     ))?;
     set_up(connection)
 }

@@ -70,7 +70,7 @@ pub(super) fn write(
             Content::Tombstone { until } => (Some(until.0), None),
             Content::Found(body) => (None, Some(&*body.0)),
         };
-        let version = ledger.next_version(connection)?;
+        let version = ledger.next_version();
         connection
             .prepare_cached(
                 "INSERT INTO documents (collection, id, version, tombstone_until, body) VALUES (?1, ?2, ?3, ?4, ?5)

@@ -1,5 +1,5 @@
 //! What the writer knows without asking the database: the last seq, how many events are pending, which have jobs, the next version.
-//! Changes within a batch count at once for the commands after them, and are taken back when the batch fails.
+//! Changes within a batch count at once for the commands after them; when the batch fails, all is read again.
 
 use rusqlite::Connection;
 
@@ -19,18 +19,10 @@ pub(super) struct Ledger {
     window: Window,
     /// `low_water` as stored.
     marked: i64,
-    /// The last version given: the epoch in the upper half, a counter in the lower.
+    /// The last version given: the epoch in the upper half, a counter in the lower. Not read again: none is given twice.
     version: u64,
-    before: Before,
-}
-
-/// What a failed batch goes back to. Versions are not in it: none is given twice.
-#[derive(Debug, Default)]
-struct Before {
-    last: i64,
-    pending: u64,
-    marked: i64,
-    dispatched: Vec<i64>,
+    /// `epoch` as stored.
+    epoch: i64,
 }
 
 impl Ledger {
@@ -56,7 +48,7 @@ impl Ledger {
             window: Window::new(0),
             marked: 0,
             version: u64::try_from(epoch).unwrap_or_default() << 32,
-            before: Before::default(),
+            epoch,
         };
         ledger.load(connection)?;
         let opened =
@@ -71,6 +63,7 @@ impl Ledger {
             connection.query_row("SELECT max(seq) FROM events", [], |row| row.get(0))?;
         self.last = last.max(newest.unwrap_or(0));
         self.marked = marked;
+        self.epoch = meta(connection, "epoch")?;
         self.window = Window::new(marked);
         self.pending = unfinished(connection)?;
         let mut next = marked + 1;
@@ -90,23 +83,6 @@ impl Ledger {
         Ok(())
     }
 
-    pub(super) fn begin(&mut self) {
-        self.before.last = self.last;
-        self.before.pending = self.pending;
-        self.before.marked = self.marked;
-        self.before.dispatched.clear();
-    }
-
-    /// The batch is not committed.
-    pub(super) fn undo(&mut self) {
-        self.last = self.before.last;
-        self.pending = self.before.pending;
-        self.marked = self.before.marked;
-        for seq in self.before.dispatched.drain(..) {
-            self.window.clear(seq);
-        }
-    }
-
     /// The batch is committed.
     pub(super) fn settle(&mut self) {
         self.window.advance();
@@ -124,17 +100,12 @@ impl Ledger {
 
     pub(super) fn dispatched(&mut self, seq: i64) {
         self.window.set(seq);
-        self.before.dispatched.push(seq);
     }
 
-    /// A version that no document ever had. A counter that runs over becomes the next epoch, which the database must know before the
-    /// next opening takes it.
-    pub(super) fn next_version(&mut self, connection: &Connection) -> rusqlite::Result<i64> {
+    /// A version that no document ever had.
+    pub(super) fn next_version(&mut self) -> i64 {
         self.version += 1;
-        if self.version & 0xffff_ffff == 0 {
-            set_meta(connection, "epoch", i64::try_from(self.version >> 32).unwrap_or(i64::MAX))?;
-        }
-        Ok(i64::try_from(self.version).unwrap_or(i64::MAX))
+        i64::try_from(self.version).unwrap_or(i64::MAX)
     }
 
     /// The next version is the last of its epoch.
@@ -143,11 +114,17 @@ impl Ledger {
         self.version |= 0xffff_fffe;
     }
 
-    /// Writes down the mark when it is far behind. Part of a batch.
+    /// Writes down what an opening after a crash must know. The last part of a batch.
     pub(super) fn mark(&mut self, connection: &Connection) -> rusqlite::Result<()> {
         if self.window.low() - self.marked >= MARK_EVERY {
             self.marked = self.window.low();
             set_meta(connection, "low_water", self.marked)?;
+        }
+        // A counter that ran over took the next epoch, which then must not be given out again.
+        let epoch = i64::try_from(self.version >> 32).unwrap_or(i64::MAX);
+        if epoch != self.epoch {
+            self.epoch = epoch;
+            set_meta(connection, "epoch", epoch)?;
         }
         Ok(())
     }

@@ -117,14 +117,14 @@ pub(super) struct Writer {
     /// `None` after a failure, until the next batch.
     connection: Option<Connection>,
     /// Never used: while it is open, WAL and index keep their files however often the other is opened anew.
-    anchor: Connection,
+    _anchor: Connection,
     /// What the paths led to at opening.
     identity: Identity,
     ledger: Ledger,
     cursors: Cursors,
     trouble: Option<Trouble>,
-    /// Given back when the last connection of the writer is closed.
-    lock: File,
+    /// Given back after the connections: fields are dropped in their order.
+    _lock: File,
 }
 
 /// The failures since the last commit.
@@ -147,12 +147,12 @@ impl Writer {
         let writer = Self {
             shared,
             connection: Some(connection),
-            anchor,
+            _anchor: anchor,
             identity,
             ledger,
             cursors: Cursors::default(),
             trouble: None,
-            lock,
+            _lock: lock,
         };
         writer.publish();
         writer
@@ -212,25 +212,12 @@ impl Writer {
 
     fn try_write(&mut self, batch: &mut [Command]) -> Result<(), Failure> {
         self.check_identity()?;
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => {
-                let connection = connect::writer(self.shared.paths.database())?;
-                self.ledger.load(&connection)?;
-                connection
-            }
-        };
-        let connection = self.connection.insert(connection);
+        let connection = connected(&mut self.connection, &mut self.ledger, &self.shared)?;
         let patience = if self.trouble.is_some() { REST } else { PATIENCE };
         begin(connection, self.shared.probe.patience(patience))?;
-        self.ledger.begin();
-        let written = run_all(connection, &mut self.ledger, &mut self.cursors, batch)
-            .and_then(|()| self.shared.probe.before_commit(connection))
-            .and_then(|()| connection.prepare_cached("COMMIT")?.execute([]).map(drop));
-        if let Err(error) = written {
-            self.ledger.undo();
-            return Err(error.into());
-        }
+        run_all(connection, &mut self.ledger, &mut self.cursors, batch)?;
+        self.shared.probe.before_commit(connection)?;
+        connection.prepare_cached("COMMIT")?.execute([])?;
         self.ledger.settle();
         self.publish();
         // The commit went to the files that are open; it counts only if these are still the ones that the next start will find.
@@ -263,23 +250,35 @@ impl Writer {
         self.shared.pending.store(self.ledger.pending, Ordering::Relaxed);
     }
 
+    /// The last thing that it does; connection and lock are given back with it, in this order.
     fn close(mut self) -> Result<(), StoreError> {
-        let unavailable = |failure: Failure| StoreError::Unavailable(failure.to_string().into());
-        self.check_identity().map_err(unavailable)?;
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => connect::writer(self.shared.paths.database())
-                .map_err(|error| unavailable(error.into()))?,
-        };
-        let closed = self.ledger.close(&connection).and_then(|()| {
-            // It gives back what it can; a reader at work keeps the rest in the WAL, which the next opening reads.
-            connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")
-        });
-        drop(connection);
-        drop(self.anchor);
-        drop(self.lock);
-        closed.map_err(|error| unavailable(error.into()))
+        self.try_close().map_err(|failure| StoreError::Unavailable(failure.to_string().into()))
     }
+
+    fn try_close(&mut self) -> Result<(), Failure> {
+        self.check_identity()?;
+        let connection = connected(&mut self.connection, &mut self.ledger, &self.shared)?;
+        self.ledger.close(connection)?;
+        // It moves what it can; a reader at work keeps the rest in the WAL, which the next opening reads.
+        Ok(connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)")?)
+    }
+}
+
+/// The connection; after a failure a new one, and what is known is read again from it.
+fn connected<'a>(
+    kept: &'a mut Option<Connection>,
+    ledger: &mut Ledger,
+    shared: &Shared,
+) -> rusqlite::Result<&'a Connection> {
+    let connection = match kept.take() {
+        Some(connection) => connection,
+        None => {
+            let connection = connect::writer(shared.paths.database())?;
+            ledger.load(&connection)?;
+            connection
+        }
+    };
+    Ok(kept.insert(connection))
 }
 
 /// Asks for the write lock until patience ends.
