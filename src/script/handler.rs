@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub(crate) use super::parts::Parts;
+
 use crate::backoff::Backoff;
 
 /// Source texts by path below the scripts folder, such as `lib/money.rhai`.
@@ -50,6 +52,8 @@ pub(crate) struct Handler {
     pub(crate) trigger: Trigger,
     /// How it runs.
     pub(crate) options: Options,
+    /// What it can look at in its event; `None`: perhaps all of it.
+    pub(crate) parts: Option<Arc<Parts>>,
     /// Line and column of the registration, from 1.
     pub(crate) line: usize,
     /// In characters.

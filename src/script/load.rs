@@ -15,7 +15,7 @@ use super::handler::{Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
 use super::value::{self, Limits, Reason};
-use super::{Ending, host, lint, refusal};
+use super::{Ending, host, lint, parts, refusal};
 use crate::frame::Frame;
 use crate::{clock, memory};
 
@@ -118,7 +118,11 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Fr
     frames.extend(too_deep(candidate, &prepared.constants));
     frames.extend(repeated(candidate, &prepared.handlers));
     frames.extend(parameters(candidate, &prepared));
-    Ok((prepared.handlers.into_iter().map(|(handler, _)| handler).collect(), frames))
+    let with_parts = |(handler, function): (Handler, FnPtr)| Handler {
+        parts: parts::of(&prepared.ast, &function).map(Arc::new),
+        ..handler
+    };
+    Ok((prepared.handlers.into_iter().map(with_parts).collect(), frames))
 }
 
 fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {

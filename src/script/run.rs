@@ -245,15 +245,23 @@ fn finish(
     input: &Input,
     limits: &Limits,
 ) -> Result<Answer, Failure> {
-    let result = value_of(compiled, input)
+    let result = value_of(compiled, handler, input)
         .and_then(|input| compiled.call(handler, input))
         .and_then(respond::answer);
     result.map_err(|error| failure(compiled, limits, &error))
 }
 
-fn value_of(compiled: &Compiled, input: &Input) -> Result<Dynamic, Box<EvalAltResult>> {
+fn value_of(
+    compiled: &Compiled,
+    handler: usize,
+    input: &Input,
+) -> Result<Dynamic, Box<EvalAltResult>> {
     match input {
-        Input::Event(input) => event::build(input, compiled.script.reads),
+        Input::Event(input) => {
+            let parts =
+                compiled.script.handlers.get(handler).and_then(|handler| handler.parts.as_deref());
+            event::build(input, compiled.script.reads, parts)
+        }
         Input::Request(input) => Ok(request::build(input.clone())),
     }
 }

@@ -13,7 +13,7 @@ use crate::clock::Millis;
 use crate::id::EventId;
 use crate::json::{self, Pointer};
 use crate::script::current::{Throw, fail};
-use crate::script::handler::Reads;
+use crate::script::handler::{Parts, Reads};
 use crate::script::value::{self, Limits};
 use crate::webhook::request::Content;
 
@@ -55,12 +55,16 @@ struct Request<'a> {
 }
 
 /// The map.
-pub(crate) fn build(input: &EventInput, reads: Reads) -> Result<Dynamic, Throw> {
+pub(crate) fn build(
+    input: &EventInput,
+    reads: Reads,
+    parts: Option<&Parts>,
+) -> Result<Dynamic, Throw> {
     let request: Request<'_> = serde_json::from_str(&input.request)
         .map_err(|error| fail(&format!("the stored request cannot be read: {error}")))?;
     let mut event = Map::new();
     let payload = match request.content {
-        Content::Json => payload(&input.body)?,
+        Content::Json => payload(&input.body, &wanted(input, reads, parts))?,
         Content::Form => Dynamic::from_map(form::parse(&input.body)?),
         Content::Text => text(&input.body),
     };
@@ -110,10 +114,17 @@ fn part(value: Dynamic, pointer: &Pointer) -> Dynamic {
     })
 }
 
-fn payload(body: &[u8]) -> Result<Dynamic, Throw> {
+/// What of the payload is to be built. A script that names `payload` gets all of it.
+fn wanted(input: &EventInput, reads: Reads, parts: Option<&Parts>) -> Parts {
+    let Some(parts) = parts.filter(|_| !reads.payload) else { return Parts::default() };
+    let Some(data) = parts.get("data") else { return Parts::below(&["".into()], Parts::default()) };
+    Parts::below(input.data.map_or(&[], Pointer::names), data.clone())
+}
+
+fn payload(body: &[u8], parts: &Parts) -> Result<Dynamic, Throw> {
     let text =
         json::prepare(body).map_err(|error| fail(&format!("the payload is not JSON: {error}")))?;
-    Ok(value::from_json(&text, Limits::NONE)?)
+    Ok(value::from_json_parts(&text, parts, Limits::NONE)?)
 }
 
 fn text(body: &[u8]) -> Dynamic {

@@ -130,6 +130,7 @@ fn add(
     let handler = Handler {
         trigger,
         options,
+        parts: None,
         line: position.line().unwrap_or(1),
         column: position.position().unwrap_or(1),
     };

@@ -21,7 +21,7 @@ use error::shown;
 pub(crate) use error::{Reason, ValueError};
 pub(in crate::script) use kind::{Kind, kind};
 pub(crate) use print::{to_debug_text, to_text};
-pub(crate) use read::from_json;
+pub(crate) use read::{from_json, from_json_parts};
 pub(crate) use write::{to_json, to_json_pretty, to_plain};
 
 /// How deep JSON may be nested: what serde_json reads too.

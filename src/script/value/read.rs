@@ -5,10 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 
 use rhai::{Array, Dynamic, Identifier, ImmutableString, Map};
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::{LEVELS_MAX, Limits, Reason, ValueError};
 use crate::script::builtins::ending::room;
+use crate::script::handler::Parts;
 
 /// Values between two looks at the script's memory. A map costs some 500 bytes at most: one look every 64 KiB.
 const VALUES_BETWEEN_LOOKS: u32 = 128;
@@ -17,18 +18,31 @@ const LARGE_TEXT: usize = 4096;
 
 /// One value from JSON text.
 pub(crate) fn from_json(text: &str, limits: Limits) -> Result<Dynamic, ValueError> {
+    from_json_parts(text, &Parts::default(), limits)
+}
+
+/// The parts of a value from JSON text; others are passed over, so the text must be known to be valid.
+pub(crate) fn from_json_parts(
+    text: &str,
+    parts: &Parts,
+    limits: Limits,
+) -> Result<Dynamic, ValueError> {
     if text.len() > limits.bytes {
         return Err(Reason::TooLarge(limits.bytes).into());
     }
     let state = State { countdown: Cell::new(VALUES_BETWEEN_LOOKS), reason: RefCell::new(None) };
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Seed(&state)
+    let value = Seed(&state, wanted(parts))
         .deserialize(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value));
     value.map_err(|error| {
         let reason = state.reason.take().unwrap_or_else(|| syntax(&error.to_string()));
         reason.into()
     })
+}
+
+fn wanted(parts: &Parts) -> Option<&Parts> {
+    (!parts.is_whole()).then_some(parts)
 }
 
 /// serde_json ends its recursion itself, at the depth that is ours too, and tells it by its message alone.
@@ -77,8 +91,9 @@ impl State {
     }
 }
 
+/// With the parts that are wanted; `None`: all.
 #[derive(Clone, Copy)]
-struct Seed<'a>(&'a State);
+struct Seed<'a>(&'a State, Option<&'a Parts>);
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
     type Value = Dynamic;
@@ -127,7 +142,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Dynamic, A::Error> {
         let mut array = Array::new();
-        while let Some(item) = items.next_element_seed(self)? {
+        while let Some(item) = items.next_element_seed(Self(self.0, None))? {
             array.push(item);
         }
         Ok(Dynamic::from_array(array))
@@ -135,10 +150,44 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Dynamic, A::Error> {
         let mut map = Map::new();
+        if let Some(parts) = self.1 {
+            while let Some(key) = entries.next_key_seed(Wanted(parts))? {
+                match key {
+                    Some((key, part)) => {
+                        _ = map.insert(key, entries.next_value_seed(Self(self.0, wanted(part)))?)
+                    }
+                    None => _ = entries.next_value::<IgnoredAny>()?,
+                }
+            }
+            return Ok(Dynamic::from_map(map));
+        }
         while let Some(key) = entries.next_key_seed(KeySeed(self.0))? {
             map.insert(key, entries.next_value_seed(self)?);
         }
         Ok(Dynamic::from_map(map))
+    }
+}
+
+/// A key and its part, if it is wanted.
+struct Wanted<'a>(&'a Parts);
+
+impl<'de, 'a> DeserializeSeed<'de> for Wanted<'a> {
+    type Value = Option<(Identifier, &'a Parts)>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_str(self)
+    }
+}
+
+impl<'a> Visitor<'_> for Wanted<'a> {
+    type Value = Option<(Identifier, &'a Parts)>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a key")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Self::Value, E> {
+        Ok(self.0.get(text).map(|part| (text.into(), part)))
     }
 }
 
@@ -170,6 +219,21 @@ impl Visitor<'_> for KeySeed<'_> {
 mod tests {
     use super::*;
     use crate::script::builtins::ending::with_room;
+
+    #[test]
+    fn parts_that_nobody_looks_at_are_passed_over() {
+        let text = r#"{"type":"a","data":{"id":1,"other":{"deep":[1,2]},"items":[{"x":1}],"id":2},"rest":[{}]}"#;
+        let path = |names: &[&str]| names.iter().map(|name| Box::from(*name)).collect::<Vec<_>>();
+        let parts = Parts::below(&path(&["data", "id"]), Parts::default());
+        let value = from_json_parts(text, &parts, Limits::NONE).unwrap();
+        assert_eq!(super::super::to_json(&value, Limits::NONE).unwrap(), r#"{"data":{"id":2}}"#);
+        let parts = Parts::below(&path(&["data", "items", "x"]), Parts::default());
+        let value = from_json_parts(text, &parts, Limits::NONE).unwrap();
+        assert_eq!(
+            super::super::to_json(&value, Limits::NONE).unwrap(),
+            r#"{"data":{"items":[{"x":1}]}}"#
+        );
+    }
 
     fn read(text: &str) -> Result<Dynamic, ValueError> {
         from_json(text, Limits::NONE)
