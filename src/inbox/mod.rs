@@ -71,7 +71,19 @@ impl Inbox {
         at: HandlerRef,
         handler: &Handler,
     ) -> Result<Option<Pass>, Closed> {
-        self.gates.enter(&format!("{script}/{}", at.handler), handler.options.concurrency)
+        match handler.options.concurrency {
+            None => Ok(None),
+            limit => self.gates.enter(&format!("{script}/{}", at.handler), limit),
+        }
+    }
+
+    /// A place for a run that answers a delivery, where config bounds them.
+    pub(crate) fn enter_webhook(
+        &self,
+        webhook: &str,
+        limit: Option<usize>,
+    ) -> Result<Option<Pass>, Closed> {
+        self.gates.enter(webhook, limit)
     }
 
     /// A dead event that came again: its jobs are due.

@@ -54,7 +54,7 @@ pub(crate) struct Task {
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     Event(EventInput),
-    Request(RequestInput),
+    Request(Rc<RequestInput>),
 }
 
 /// What one run may use.
@@ -231,7 +231,7 @@ fn finish(
 fn value_of(compiled: &Compiled, input: &Input) -> Result<Dynamic, Box<EvalAltResult>> {
     match input {
         Input::Event(input) => event::build(input, compiled.script.reads),
-        Input::Request(input) => Ok(request::build(input.clone())),
+        Input::Request(input) => Ok(request::build(Rc::clone(input))),
     }
 }
 
