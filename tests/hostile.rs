@@ -102,13 +102,7 @@ fn h1_heads_that_drip_and_connections_that_are_silent_are_closed_and_others_are_
 
 #[test]
 fn h2_a_body_that_drips_is_answered_408_and_no_event_is_stored() {
-    let project = Project::with_config(
-        &format!(
-            "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\nread_timeout = \"500ms\"\n\
-             [webhooks.clerk]\npath = \"{WEBHOOK}\"\nscheme = \"svix\"\nsecret_env = \"CLERK_WEBHOOK_SECRET\"\n"
-        ),
-        SCRIPT,
-    );
+    let project = one_worker("read_timeout = \"500ms\"", SCRIPT);
     let rhaiway = project.start();
     let delivery = delivery("msg_1");
     let bytes = framed(&delivery, &format!("content-length: {}\r\n", delivery.body.len()));
@@ -262,12 +256,6 @@ fn h7_h8_chunks_that_are_none_store_nothing() {
     check(&[b"zz\r\n", body, b"\r\n0\r\n\r\n"]);
     check(&[b"-1\r\n", body, b"\r\n0\r\n\r\n"]);
     check(&[b"\r\n", body, b"\r\n0\r\n\r\n"]);
-    check(&[
-        format!("{length:0>17}\r\n").as_bytes(),
-        body,
-        b"\r\n0\r\n\r\n",
-        b"f".repeat(17).as_slice(),
-    ]);
     check(&[b"fffffffffffffffff\r\n", body, b"\r\n0\r\n\r\n"]);
     check(&[length.as_bytes(), b"\r\n", body, b"\r\n"]);
     check(&[length.as_bytes(), b"\r\n", &body[1..], b"\r\n0\r\n\r\n"]);
@@ -330,11 +318,18 @@ fn start_with_files(project: &Project, files: u32) -> Rhaiway {
     project.start_as(command)
 }
 
-const ONE_WORKER: &str = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n";
+/// With one worker, and more lines in `[server]`.
+fn one_worker(more: &str, script: &str) -> Project {
+    let config = format!(
+        "[webhooks.clerk]\npath = \"{WEBHOOK}\"\nscheme = \"svix\"\nsecret_env = \"CLERK_WEBHOOK_SECRET\"\n\
+         [server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{more}\n"
+    );
+    Project::with_config(&config, script)
+}
 
 #[test]
 fn h11_connections_past_the_limit_are_told_so_and_it_recovers() {
-    let project = Project::with_config(ONE_WORKER, SCRIPT);
+    let project = one_worker("", SCRIPT);
     // 128 of them are kept for everything else.
     let rhaiway = start_with_files(&project, 128 + 40);
     let mut held = Vec::new();
@@ -371,7 +366,7 @@ fn h11_connections_past_the_limit_are_told_so_and_it_recovers() {
 
 #[test]
 fn h11_accepting_survives_that_no_file_descriptor_is_left() {
-    let project = Project::with_config(ONE_WORKER, SCRIPT);
+    let project = one_worker("", SCRIPT);
     let rhaiway = start_with_files(&project, 40);
     let held: Vec<Connection> = (0..100).map(|_| Connection::open(rhaiway.address())).collect();
     rhaiway.wait_for_log("no connection can be accepted for now");
@@ -563,8 +558,8 @@ fn h19_headers_that_a_script_must_not_set_are_its_error_and_are_not_sent() {
 
 /// With what `[cors]` says.
 fn start_with_cors(cors: &str) -> (Project, Rhaiway) {
-    let project = Project::with_config(
-        &format!("{ONE_WORKER}\n[cors]\n{cors}\n"),
+    let project = one_worker(
+        &format!("[cors]\n{cors}"),
         r#"
         get("/open", #{ auth: "none" }, |req| "open");
         post("/open", #{ auth: "none", cors: false }, |req| "posted");
@@ -692,18 +687,18 @@ fn h22_an_id_of_the_client_is_kept_only_where_it_is_plain() {
     check(&[b'a'; 129], false);
     check(&[b'a'; 10 << 10], false);
     check(b"", false);
-    check(b"\x1b[31m", false);
+    check(b"[31m", false);
     check(b"a b", false);
     check("ä".as_bytes(), false);
+    // What no header may hold is refused before it is looked at.
+    let escape = b"GET /echo/x HTTP/1.1\r\nhost: localhost\r\nx-request-id: \x1b[31m\r\n\r\n";
+    assert_eq!(status(&rhaiway, escape), (Some(400), true));
 }
 
 #[test]
 fn h23_forwarded_addresses_are_believed_from_trusted_proxies_only() {
     let (_project, rhaiway) = start();
-    let project = Project::with_config(
-        &format!("{ONE_WORKER}trusted_proxies = [\"127.0.0.1/32\", \"10.0.0.0/8\"]\n"),
-        SCRIPT,
-    );
+    let project = one_worker("trusted_proxies = [\"127.0.0.1/32\", \"10.0.0.0/8\"]", SCRIPT);
     let trusting = project.start();
     let ip = |rhaiway: &Rhaiway, forwarded: &str| {
         let headers = [("x-forwarded-for", forwarded)];
@@ -786,10 +781,7 @@ fn h28_a_stop_lets_what_runs_end_begins_nothing_and_says_that_it_is_not_ready() 
 
 #[test]
 fn h28_what_takes_longer_than_the_grace_is_cut_and_commits_nothing() {
-    let project = Project::with_config(
-        &format!("{ONE_WORKER}shutdown_grace = \"300ms\"\n"),
-        &SLOW[SLOW.find("get").unwrap()..],
-    );
+    let project = one_worker("shutdown_grace = \"300ms\"", SLOW);
     let rhaiway = project.start();
     let mut running = Connection::open(rhaiway.address());
     running.send(&render("GET", "/slow?wait=60s", &[("x-request-id", "r1")], b"")).unwrap();
@@ -803,7 +795,7 @@ fn h28_what_takes_longer_than_the_grace_is_cut_and_commits_nothing() {
 
 #[test]
 fn h28_a_second_signal_ends_at_once() {
-    let project = Project::with_config(ONE_WORKER, &SLOW[SLOW.find("get").unwrap()..]);
+    let project = one_worker("", SLOW);
     let rhaiway = project.start();
     let mut running = Connection::open(rhaiway.address());
     running.send(&render("GET", "/slow?wait=60s", &[], b"")).unwrap();

@@ -266,7 +266,7 @@ fn rule_9_requests_that_change_one_document_at_once_all_succeed() {
             let rhaiway = &rhaiway;
             scope.spawn(move || {
                 let path = format!("/add/u1/{name}");
-                assert_eq!(request(rhaiway.address(), "POST", &path, &[], b"").status, 204);
+                assert_eq!(request(rhaiway.address(), "POST", &path, &[], b"").status, 200);
             });
         }
     });
@@ -280,7 +280,7 @@ fn rule_10_a_client_that_leaves_cancels_its_run() {
         r#"
         post("/slow", #{ auth: "none", concurrency: 1 }, |req| {
             db.users.put("left", #{});
-            if req.query.wait? != () { log.info("slow began"); sleep("60s"); }
+            if req.query.contains("wait") { log.info("slow began"); sleep("60s"); }
         });
         get("/users/{id}", #{ auth: "none" }, |req| db.users.get(req.params.id) ?? status(404));
         "#,
