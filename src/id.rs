@@ -45,6 +45,11 @@ impl fmt::Display for JobId {
     }
 }
 
+impl RequestId {
+    /// Bytes of its text.
+    pub(crate) const LENGTH: usize = "req_".len() + LETTERS;
+}
+
 impl fmt::Display for RequestId {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write_typeid(formatter, "req", self.0)

@@ -86,8 +86,8 @@ fn without_handlers(generation: &Generation, webhooks: &[Arc<Webhook>]) -> Vec<F
                 webhook.name
             ),
         )
+        .at(webhook.place.clone())
         .help(format!("write `webhook(\"{}\", \"*\", |event| …)` in a script", webhook.name))
-        .note(format!("it is declared at {}", webhook.place))
     };
     webhooks.iter().filter(|webhook| !handled(webhook)).map(frame).collect()
 }

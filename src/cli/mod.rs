@@ -134,7 +134,10 @@ fn post(output: &Output, config: &Path, arguments: &send::SendArgs) -> anyhow::R
 /// A runtime for commands that ask and wait.
 fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(future))
+    let value = runtime.block_on(future);
+    // What is ended at once must not wait for a thread that is still busy.
+    runtime.shutdown_background();
+    Ok(value)
 }
 
 #[cfg(test)]

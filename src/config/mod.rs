@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
-use crate::frame::Frame;
+use crate::frame::{Frame, Place};
 
 mod read;
 mod file;
@@ -190,8 +190,8 @@ pub(crate) struct Webhook {
     pub(crate) dedupe: bool,
     /// Who answers, and with it whether anything is stored.
     pub(crate) respond: Respond,
-    /// Where it stands in the file, for messages that compare it with something else: `config.toml:12:1`.
-    pub(crate) place: Box<str>,
+    /// Where it stands in the file, for messages that compare it with something else.
+    pub(crate) place: Place,
 }
 
 /// How a failed job is tried again where nobody says otherwise: about 11 hours in all.

@@ -42,7 +42,7 @@ fn the_shipped_file_loads_without_any_environment() {
         (&*clerk.name, &*clerk.path, &*clerk.scheme),
         ("clerk", "/api/webhooks/clerk", "svix")
     );
-    assert_eq!(&*clerk.place, "config.toml:36:11");
+    assert_eq!(clerk.place.to_string(), "config.toml:36:11");
     assert_eq!(*clerk.secrets.missing, ["CLERK_WEBHOOK_SECRET".into()]);
     insta::assert_snapshot!(show(&config.notes), @r#"
         warning[E0110]: webhook `clerk` has no secret: `CLERK_WEBHOOK_SECRET` is not set
@@ -152,7 +152,7 @@ fn values_are_read_as_meant() {
         (Some(Duration::from_secs(300)), Some(8), 30 << 20, false)
     );
     assert_eq!((b.respond, a.respond), (Respond::WhenStored, Respond::ByScript));
-    assert_eq!(&*a.place, "deploy/config.toml:24:19");
+    assert_eq!(a.place.to_string(), "deploy/config.toml:24:19");
     let listed: Vec<_> = config
         .variables
         .iter()

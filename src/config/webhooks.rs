@@ -95,7 +95,7 @@ impl One<'_, '_, '_> {
         let timeout = check.duration(key("timeout"), table.timeout.as_ref(), TIMEOUT);
         let concurrency = check.whole(key("concurrency"), table.concurrency.as_ref(), 1..=100_000);
         let dedupe = check.choice(key("dedupe"), table.dedupe.as_ref(), &["on", "off"]);
-        let place = check.report.place(self.name.span(), "").to_string();
+        let place = check.report.place(self.name.span(), "");
         Webhook {
             name: self.name.get_ref().as_str().into(),
             path: self.path().unwrap_or_default(),
@@ -108,7 +108,7 @@ impl One<'_, '_, '_> {
             retry: self.retry(),
             dedupe: dedupe != Some("off"),
             respond: self.respond(),
-            place: place.into(),
+            place,
         }
     }
 

@@ -78,6 +78,15 @@ impl Inbox {
         }
     }
 
+    /// A place for a run that answers a delivery, where config bounds them.
+    pub(crate) fn enter_webhook(
+        &self,
+        webhook: &str,
+        limit: Option<usize>,
+    ) -> Result<Option<Pass>, Closed> {
+        self.gates.enter(webhook, limit)
+    }
+
     /// A dead event that came again: its jobs are due.
     pub(crate) fn revived(&self) {
         self.notes.wake();

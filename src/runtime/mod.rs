@@ -142,7 +142,7 @@ impl Runtime {
         let (gates, notes) = (Arc::<Gates>::default(), Arc::<Notes>::default());
         let (stop, stopping) = watch::channel(false);
         let (senders, assignments) = dispatch::channels(workers);
-        let connections_max = limits::connections() / workers;
+        let connections_max = (limits::connections() / workers).max(1);
         let mut threads = Vec::new();
         let mut serving = Vec::new();
         for (index, (listener, assignments)) in listeners.into_iter().zip(assignments).enumerate() {
@@ -185,7 +185,7 @@ impl Runtime {
         self.hints.look();
     }
 
-    /// Stops accepting, lets what runs end within the grace, leaves the rest in the inbox, closes the store.
+    /// Begins nothing new, lets what runs end within the grace, leaves the rest in the inbox, closes the store.
     pub(crate) async fn stop(self) -> Result<(), StoreError> {
         self.process.draining.store(true, Ordering::Release);
         self.notes.stop();

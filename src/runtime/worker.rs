@@ -79,8 +79,7 @@ async fn serve(parts: Parts) {
     let inbox = Inbox::new(&executor, &gates, &notes);
     let front = Front::new(&process, &executor, &inbox, connections_max);
     executor.prepare(&front.pin()).await;
-    let accepting =
-        tokio::task::spawn_local(server::serve(Rc::clone(&front), listener, stop.clone()));
+    tokio::task::spawn_local(server::serve(Rc::clone(&front), listener, stop.clone()));
     let pinning = Rc::clone(&front);
     tokio::task::spawn_local(dispatch::work(Rc::clone(&inbox), move || pinning.pin(), assignments));
     tokio::task::spawn_local(follow(Rc::clone(&front), swapped));
@@ -94,7 +93,7 @@ async fn serve(parts: Parts) {
     _ = serving.send(Ok(()));
 
     _ = stop.wait_for(|stop| *stop).await;
-    _ = accepting.await;
+    // While it drains it still accepts, to say that it is not ready.
     drain(&front, process.current.load().config.server.shutdown_grace).await;
 }
 

@@ -17,9 +17,6 @@ use crate::{clock, memory};
 /// The clock is asked once in so many operations (some 3 µs of script).
 const OPERATIONS_PER_LOOK: u32 = 64;
 
-/// Fields of a map that a hint names.
-const FIELDS_NAMED: usize = 6;
-
 /// What an error of a native function is.
 pub(crate) type Throw = Box<EvalAltResult>;
 
@@ -171,12 +168,6 @@ pub(crate) fn given(what: &str) -> Result<Rc<Given>, Throw> {
     in_handler(what)?;
     let given = CURRENT.with(|current| current.given.borrow().clone());
     given.ok_or_else(|| fail(&format!("`{what}` works in a handler only")))
-}
-
-/// Keeps which field a map lacked last, for the hint in an error.
-pub(crate) fn note_missing(map: &Map, name: &str) {
-    let has = map.keys().take(FIELDS_NAMED).map(|key| key.as_str().into()).collect();
-    CURRENT.with(|current| current.missing.replace(Some(Missing { name: name.into(), has })));
 }
 
 /// What a map lacked last.

@@ -72,7 +72,6 @@ pub(crate) fn engine(
         .set_module_resolver(Imports::new(Arc::clone(modules)));
     stop_slow_compiles(&mut engine, deadline);
     answer_names(&mut engine, Vars::new(vars));
-    note_missing_fields(&mut engine);
     engine
 }
 
@@ -100,18 +99,6 @@ fn answer_names(engine: &mut Engine, vars: Vars) {
             "vars" => Some(Dynamic::from(vars.clone())),
             _ => None,
         })
-    });
-}
-
-/// A field that a map lacks is `()`, and `?.` goes on working; what was missing is kept for the hint, should the run fail by it.
-#[expect(
-    deprecated,
-    reason = "rhai marks what may change with its next version as deprecated; it is named here only"
-)]
-fn note_missing_fields(engine: &mut Engine) {
-    engine.on_map_missing_property(|map, name, _context| {
-        current::note_missing(map, name);
-        Ok(Dynamic::UNIT.into())
     });
 }
 

@@ -63,7 +63,7 @@ pub(crate) enum Input {
     /// A delivery, for a webhook's handler.
     Event(EventInput),
     /// A request, for a route's.
-    Request(RequestInput),
+    Request(Rc<RequestInput>),
 }
 
 /// What one run may use.
@@ -262,7 +262,7 @@ fn value_of(
                 compiled.script.handlers.get(handler).and_then(|handler| handler.parts.as_deref());
             event::build(input, compiled.script.reads, parts)
         }
-        Input::Request(input) => Ok(request::build(input.clone())),
+        Input::Request(input) => Ok(request::build(Rc::clone(input))),
     }
 }
 

@@ -1,11 +1,13 @@
 //! The only place that decides a status code: the table of errors that callers see. Every error body is `{"error", "code", …}`; nothing of a
 //! script, a secret or a payload is in it.
 
-use super::body::Body;
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
-use serde_json::json;
+use bytes::Bytes;
 
+use super::body::Body;
+use crate::clock;
+use crate::id::RequestId;
 use crate::script::Ending;
 use crate::script::api::request::INVALID_PAYLOAD;
 use crate::script::api::respond::Answer;
@@ -23,13 +25,14 @@ pub(super) enum Problem {
     BadRequest,
     InvalidPayload,
     InvalidSignature,
-    Unauthorized,
     NotFound,
     /// With the methods that exist.
     MethodNotAllowed(Methods),
     RequestTimeout,
     Conflict,
     PayloadTooLarge,
+    UriTooLong,
+    HeadersTooLarge,
     UnsupportedMediaType,
     ExpectationFailed,
     NotConfigured,
@@ -54,14 +57,14 @@ impl Methods {
         Self(self.0 | bit(method) | if method == "GET" { bit("HEAD") } else { 0 })
     }
 
-    pub(super) fn list(self) -> String {
+    fn header(self) -> HeaderValue {
         let listed: Vec<&str> = METHODS
             .into_iter()
             .enumerate()
             .filter(|(index, _)| self.0 & 1 << index != 0)
             .map(|(_, method)| method)
             .collect();
-        listed.join(", ")
+        HeaderValue::try_from(listed.join(", ")).expect("names of methods are plain text")
     }
 }
 
@@ -73,7 +76,6 @@ impl Problem {
             Self::InvalidSignature => {
                 (StatusCode::UNAUTHORIZED, "INVALID_SIGNATURE", "Invalid webhook signature")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized"),
             Self::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             Self::MethodNotAllowed(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
@@ -89,6 +91,12 @@ impl Problem {
             Self::PayloadTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Payload too large")
             }
+            Self::UriTooLong => (StatusCode::URI_TOO_LONG, "URI_TOO_LONG", "URI too long"),
+            Self::HeadersTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "HEADERS_TOO_LARGE",
+                "Headers too large",
+            ),
             Self::UnsupportedMediaType => (
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "UNSUPPORTED_MEDIA_TYPE",
@@ -125,31 +133,48 @@ impl Problem {
 
     /// The answer. `id`: the request's, which script errors repeat in their body, to be found in the log.
     pub(super) fn answer(self, id: &str) -> Response<Body> {
-        let (status, code, error) = self.row();
-        let mut body = json!({ "error": error, "code": code });
-        if matches!(self, Self::Script | Self::ScriptLimit) {
-            body["id"] = id.into();
-        }
-        if self == Self::RateLimited {
-            body["retryAfter"] = RETRY_AFTER_S.into();
-        }
-        let mut response = Response::new(Body::from(body.to_string()));
+        let (status, ..) = self.row();
+        let mut response = Response::new(Body::from(self.body(id)));
         *response.status_mut() = status;
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, JSON);
         match self {
-            Self::MethodNotAllowed(methods) => {
-                if let Ok(list) = HeaderValue::from_str(&methods.list()) {
-                    headers.insert(ALLOW, list);
-                }
+            Self::MethodNotAllowed(methods) => _ = headers.insert(ALLOW, methods.header()),
+            // What is left of the request is not read.
+            Self::RequestTimeout | Self::PayloadTooLarge => {
+                _ = headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             Self::Unavailable | Self::RateLimited | Self::ScriptLimit => {
-                _ = headers.insert(RETRY_AFTER, RETRY_AFTER_S.into())
+                _ = headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
             }
             _ => {}
         }
         response
     }
+
+    /// Neither the texts of the table nor an id holds anything that JSON would escape.
+    fn body(self, id: &str) -> String {
+        let (_, code, error) = self.row();
+        match self {
+            Self::Script | Self::ScriptLimit => {
+                format!(r#"{{"error":"{error}","code":"{code}","id":"{id}"}}"#)
+            }
+            Self::RateLimited => {
+                format!(r#"{{"error":"{error}","code":"{code}","retryAfter":{RETRY_AFTER_S}}}"#)
+            }
+            _ => format!(r#"{{"error":"{error}","code":"{code}"}}"#),
+        }
+    }
+}
+
+/// What a connection past the limit hears, whatever it would have asked: the bytes of a whole answer.
+pub(super) fn full() -> String {
+    let id = RequestId(clock::uuid());
+    let body = Problem::Unavailable.body("");
+    let length = body.len();
+    format!(
+        "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nretry-after: {RETRY_AFTER_S}\r\nx-request-id: {id}\r\nconnection: close\r\n\r\n{body}"
+    )
 }
 
 impl From<&Refusal> for Problem {
@@ -219,18 +244,30 @@ pub(super) fn of_script(answer: Answer) -> Response<Body> {
 
 /// What every accepted delivery hears, the first as well as its duplicates.
 pub(super) fn received() -> Response<Body> {
-    let mut response =
-        Response::new(Body::from(bytes::Bytes::from_static(br#"{"received":true}"#)));
+    let mut response = Response::new(Body::from(Bytes::from_static(br#"{"received":true}"#)));
     response.headers_mut().insert(CONTENT_TYPE, JSON);
     response
 }
 
 /// A small text, for health.
 pub(super) fn text(status: StatusCode, text: &'static str) -> Response<Body> {
-    let mut response = Response::new(Body::from(bytes::Bytes::from_static(text.as_bytes())));
+    let mut response = Response::new(Body::from(Bytes::from_static(text.as_bytes())));
     *response.status_mut() = status;
     response
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
+}
+
+/// What may be asked of a path.
+pub(super) fn options(methods: Methods) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, methods.header());
+    response
+}
+
+/// `OPTIONS *`: the server is there (RFC 9110, section 9.3.7).
+pub(super) fn of_server() -> Response<Body> {
+    Response::new(Body::empty())
 }

@@ -6,7 +6,7 @@ use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE, ORIGIN, VARY,
 };
-use axum::http::{HeaderMap, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, Response};
 
 use crate::config::Cors;
 
@@ -27,11 +27,9 @@ pub(super) fn decorate(cors: &Cors, request: &HeaderMap, response: &mut Response
     }
 }
 
-/// The answer to a preflight.
-pub(super) fn preflight(cors: &Cors, request: &HeaderMap) -> Response<Body> {
-    let mut response = Response::new(Body::empty());
-    *response.status_mut() = StatusCode::NO_CONTENT;
-    decorate(cors, request, &mut response);
+/// The same for a preflight, which asks what may be sent.
+pub(super) fn preflight(cors: &Cors, request: &HeaderMap, response: &mut Response<Body>) {
+    decorate(cors, request, response);
     if response.headers().contains_key(ACCESS_CONTROL_ALLOW_ORIGIN) {
         let headers = response.headers_mut();
         let mut list = |name, values: &[Box<str>]| {
@@ -43,7 +41,6 @@ pub(super) fn preflight(cors: &Cors, request: &HeaderMap) -> Response<Body> {
         list(ACCESS_CONTROL_ALLOW_HEADERS, &cors.headers);
         headers.insert(ACCESS_CONTROL_MAX_AGE, MAX_AGE_S.into());
     }
-    response
 }
 
 /// The value to answer with: the origin itself, or `*` where anybody may read and no credentials are sent.
@@ -73,7 +70,8 @@ mod tests {
             if let Some(origin) = origin {
                 request.insert(ORIGIN, HeaderValue::from_static(origin));
             }
-            let response = preflight(cors, &request);
+            let mut response = Response::new(Body::empty());
+            preflight(cors, &request, &mut response);
             let answered = response
                 .headers()
                 .get(ACCESS_CONTROL_ALLOW_ORIGIN)

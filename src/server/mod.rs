@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,11 +16,11 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use self::body::Body;
+use self::socket::Stream;
 use crate::clock;
 use crate::execution::Executor;
 use crate::generation::Generation;
@@ -29,29 +30,29 @@ use crate::store::Store;
 mod answer;
 mod body;
 mod cors;
+mod delivery;
 mod request;
 mod route;
 mod router;
+mod socket;
 pub(crate) mod listen;
 
 /// For the head of a request, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of a request's head.
-const HEAD_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a request's head that hyper holds: room for the headers and the URI that `request::check` lets pass.
+const HEAD_BYTES_MAX: usize = 128 << 10;
 /// Lines of a request's head.
 const HEADERS_MAX: usize = 100;
 /// After an error of `accept`, such as no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// How long one answer of the store to `/readyz` holds.
 const READY_HOLDS: Duration = Duration::from_millis(500);
-/// What a connection past the limit hears.
-const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\nretry-after: 1\r\nconnection: close\r\ncontent-length: 97\r\n\r\n{\"error\":\"Service temporarily unavailable. Please try again later.\",\"code\":\"SERVICE_UNAVAILABLE\"}";
+/// Connections past the limit that are closed with patience; each holds a file descriptor, and 128 are kept free for all that is no client.
+const REFUSED_MAX: usize = 16;
 
 /// The state of the whole process, as far as answers need it.
 pub(crate) struct Process {
-    /// Swapped as a whole by the loader thread; each worker pins one for each request.
     pub(crate) current: ArcSwap<Generation>,
-    /// Set when the process stops; `/readyz` says so.
     pub(crate) draining: AtomicBool,
 }
 
@@ -59,18 +60,25 @@ pub(crate) struct Process {
 pub(crate) struct Front {
     process: Arc<Process>,
     pinned: RefCell<Rc<Arc<Generation>>>,
-    /// Runs the handlers of routes.
     pub(crate) executor: Rc<Executor>,
-    /// Takes over what was accepted.
     pub(crate) inbox: Rc<Inbox>,
     store: Arc<dyn Store>,
     connections: Cell<usize>,
+    /// Those that came when the process was stopping already; nobody waits for them.
+    late: Cell<usize>,
+    refused: Cell<usize>,
     connections_max: usize,
     ready: Cell<Option<(Instant, bool)>>,
 }
 
+/// Who is at the other end of a connection, and which worker serves it.
+struct Client {
+    front: Rc<Front>,
+    ip: IpAddr,
+    stream: Stream,
+}
+
 impl Front {
-    /// For one worker, which takes `connections_max` connections at most.
     pub(crate) fn new(
         process: &Arc<Process>,
         executor: &Rc<Executor>,
@@ -84,6 +92,8 @@ impl Front {
             inbox: Rc::clone(inbox),
             store: Arc::clone(&executor.store),
             connections: Cell::new(0),
+            late: Cell::new(0),
+            refused: Cell::new(0),
             connections_max,
             ready: Cell::new(None),
         })
@@ -98,13 +108,21 @@ impl Front {
         Rc::clone(&self.pinned.borrow())
     }
 
-    /// Open connections of this worker.
+    /// Open connections of this worker that a stop waits for.
     pub(crate) fn connections(&self) -> usize {
         self.connections.get()
     }
 
+    fn is_full(&self) -> bool {
+        self.connections.get() + self.late.get() >= self.connections_max
+    }
+
+    fn is_draining(&self) -> bool {
+        self.process.draining.load(Ordering::Acquire)
+    }
+
     async fn is_ready(&self) -> bool {
-        if self.process.draining.load(Ordering::Acquire) {
+        if self.is_draining() {
             return false;
         }
         let now = clock::instant();
@@ -119,64 +137,110 @@ impl Front {
     }
 }
 
-/// Accepts until `stop` says so; connections that are open then finish their request and close.
-pub(crate) async fn serve(
-    front: Rc<Front>,
-    listener: TcpListener,
-    mut stop: watch::Receiver<bool>,
-) {
+/// Accepts for ever. While the process is stopping, new connections hear that it is not ready, and nothing else is begun; those that were open
+/// when `stop` came finish their request and close.
+pub(crate) async fn serve(front: Rc<Front>, listener: TcpListener, stop: watch::Receiver<bool>) {
+    let mut failing = false;
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|stop| *stop) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) if front.connections.get() < front.connections_max => {
-                front.connections.set(front.connections.get() + 1);
-                let (front, stop) = (Rc::clone(&front), stop.clone());
-                tokio::task::spawn_local(async move {
-                    connection(&front, stream, peer.ip(), stop).await;
-                    front.connections.set(front.connections.get() - 1);
-                });
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                failing = false;
+                admit(&front, stream, peer.ip(), &stop);
             }
-            Ok((mut stream, _)) => {
-                tokio::task::spawn_local(async move {
-                    _ = tokio::time::timeout(ACCEPT_PAUSE, stream.write_all(FULL)).await
-                });
-            }
+            Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                tracing::warn!("a connection could not be accepted: {error}");
+                if !failing {
+                    tracing::warn!("no connection can be accepted for now: {error}");
+                }
+                failing = true;
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
     }
 }
 
-async fn connection(
-    front: &Rc<Front>,
-    stream: TcpStream,
-    peer: IpAddr,
-    mut stop: watch::Receiver<bool>,
-) {
-    _ = stream.set_nodelay(true);
-    let answer = service_fn(|request: Request<Incoming>| {
-        let front = Rc::clone(front);
-        async move {
-            Ok::<_, Infallible>(router::answer(&front, peer, request.map(Body::Incoming)).await)
+/// The client was gone before it was accepted.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+fn admit(front: &Rc<Front>, stream: TcpStream, ip: IpAddr, stop: &watch::Receiver<bool>) {
+    let stream = Stream::new(stream);
+    if front.is_full() {
+        return refuse(front, stream);
+    }
+    let late = front.is_draining();
+    let stop = (!late).then(|| stop.clone());
+    let client = Rc::new(Client { front: Rc::clone(front), ip, stream });
+    tokio::task::spawn_local(async move {
+        let counter = if late { &client.front.late } else { &client.front.connections };
+        let _counted = Counted::new(counter);
+        connection(&client, stop).await;
+        if !client.front.is_draining() {
+            client.stream.linger().await;
         }
+    });
+}
+
+/// Says why, and lets the client see it as long as there are not too many of them.
+fn refuse(front: &Rc<Front>, stream: Stream) {
+    stream.send_now(answer::full().as_bytes());
+    if front.refused.get() < REFUSED_MAX {
+        let front = Rc::clone(front);
+        tokio::task::spawn_local(async move {
+            let _counted = Counted::new(&front.refused);
+            stream.linger().await;
+        });
+    }
+}
+
+/// Counts something while it lives, however it ends.
+struct Counted<'a>(&'a Cell<usize>);
+
+impl<'a> Counted<'a> {
+    fn new(counter: &'a Cell<usize>) -> Self {
+        counter.set(counter.get() + 1);
+        Self(counter)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// Serves one connection to its end; without `stop`, one request.
+async fn connection(client: &Rc<Client>, stop: Option<watch::Receiver<bool>>) {
+    let answer = service_fn(|request: Request<Incoming>| {
+        let client = Rc::clone(client);
+        async move { Ok::<_, Infallible>(router::answer(&client, request.map(Body::Incoming)).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
+        .keep_alive(stop.is_some())
+        // A sender that closes its half and waits is answered; that a route's client has left is found out in `route.rs`.
         .half_close(true)
         .writev(false)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(client.stream.socket()), answer);
     let mut connection = std::pin::pin!(connection);
+    let stopped = async {
+        match stop {
+            Some(mut stop) => _ = stop.wait_for(|stop| *stop).await,
+            None => std::future::pending().await,
+        }
+    };
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = stopped => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -1,21 +1,31 @@
 //! What is the same for every request: its id, its path decoded, who sent it, its body read whole within a size and a time.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
+use std::fmt::Write as _;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use super::body::Body;
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HOST};
-use axum::http::{HeaderMap, Version};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, EXPECT, HOST};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt as _;
 use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 
-use super::answer::Problem;
+use super::answer::{Methods, Problem};
+use super::body::Body;
 use crate::clock;
 use crate::config::Cidr;
 use crate::id::RequestId;
 
+pub(super) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Bytes of a request's URI; browsers and proxies stop at less.
+const URI_BYTES_MAX: usize = 16 << 10;
+/// Bytes of all headers of a request, as names and values.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// No registered method is half as long.
+const METHOD_LENGTH_MAX: usize = 32;
 /// A client's own id of a request may have so many characters.
 const ID_LENGTH_MAX: usize = 128;
 /// Entries of `x-forwarded-for` that are looked at, from the right.
@@ -29,16 +39,36 @@ pub(super) fn id(headers: &HeaderMap) -> Box<str> {
         (1..=ID_LENGTH_MAX).contains(&text.len())
             && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
     };
-    let own = headers
-        .get("x-request-id")
-        .and_then(|value| value.to_str().ok())
-        .filter(|text| plain(text));
-    own.map_or_else(|| RequestId(clock::uuid()).to_string().into(), Into::into)
+    let own =
+        headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(|text| plain(text));
+    own.map_or_else(fresh_id, Into::into)
 }
 
-/// What HTTP leaves to us to refuse (RFC 9112, section 3.2; RFC 9110, section 10.1.1): no host, or two values where one must be.
-pub(super) fn check(version: Version, headers: &HeaderMap) -> Result<(), Problem> {
-    if version == Version::HTTP_11 && !headers.contains_key(HOST) {
+fn fresh_id() -> Box<str> {
+    let mut id = String::with_capacity(RequestId::LENGTH);
+    _ = write!(id, "{}", RequestId(clock::uuid()));
+    id.into()
+}
+
+/// What HTTP leaves to us to refuse (RFC 9112, section 3.2; RFC 9110, section 10.1.1): a target that is no path, no host, two values where one
+/// must be, more than is sensible.
+pub(super) fn check(parts: &Parts) -> Result<(), Problem> {
+    let Parts { method, uri, version, headers, .. } = parts;
+    let is_path = uri.path().starts_with('/') || (uri.path() == "*" && method == Method::OPTIONS);
+    if !is_path && method == Method::CONNECT {
+        return Err(Problem::MethodNotAllowed(Methods::default()));
+    }
+    if !is_path || method.as_str().len() > METHOD_LENGTH_MAX {
+        return Err(Problem::BadRequest);
+    }
+    if uri.path_and_query().is_some_and(|target| target.as_str().len() > URI_BYTES_MAX) {
+        return Err(Problem::UriTooLong);
+    }
+    let bytes = headers.iter().map(|(name, value)| name.as_str().len() + value.len());
+    if bytes.sum::<usize>() >= HEADER_BYTES_MAX {
+        return Err(Problem::HeadersTooLarge);
+    }
+    if *version == Version::HTTP_11 && !headers.contains_key(HOST) {
         return Err(Problem::BadRequest);
     }
     for name in [HOST, AUTHORIZATION, CONTENT_TYPE] {
@@ -86,24 +116,20 @@ pub(super) fn params(found: &[(&str, &str)]) -> Vec<(Box<str>, Box<str>)> {
 
 /// Names in lower case, repeats joined by `, `.
 pub(super) fn headers(headers: &HeaderMap) -> Vec<(Box<str>, Box<str>)> {
-    let text =
-        |value: &axum::http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-    let joined = |name| headers.get_all(name).iter().map(text).collect::<Vec<_>>().join(", ");
+    fn text(value: &HeaderValue) -> Cow<'_, str> {
+        String::from_utf8_lossy(value.as_bytes())
+    }
+    let joined = |name| {
+        let mut values = headers.get_all(name).iter().map(text);
+        let first = values.next().unwrap_or_default();
+        values.fold(first, |joined, value| format!("{joined}, {value}").into())
+    };
     headers.keys().map(|name| (name.as_str().into(), joined(name).into())).collect()
 }
 
 /// The whole body. Too long is refused before it is read, where its length is told; too slow when `timeout` is over.
-pub(super) async fn body(
-    headers: &HeaderMap,
-    body: Body,
-    bytes_max: u64,
-    timeout: Duration,
-) -> Result<Bytes, Problem> {
-    let told = headers
-        .get(CONTENT_LENGTH)
-        .and_then(|length| length.to_str().ok())
-        .and_then(|length| length.parse::<u64>().ok());
-    if told.is_some_and(|length| length > bytes_max) {
+pub(super) async fn body(body: Body, bytes_max: u64, timeout: Duration) -> Result<Bytes, Problem> {
+    if body.size_hint().lower() > bytes_max {
         return Err(Problem::PayloadTooLarge);
     }
     // Most bodies came with their head; those cost no timer.
@@ -144,21 +170,30 @@ async fn collect(mut body: Body, bytes_max: u64) -> Result<Bytes, Problem> {
 
 /// Who sent it: the peer, or where the peer is a trusted proxy, the last address of `x-forwarded-for` that is not one.
 pub(super) fn remote_ip(peer: IpAddr, headers: &HeaderMap, trusted: &[Cidr]) -> IpAddr {
-    if !trusted.iter().any(|range| range.contains(peer)) {
+    let is_trusted = |address| trusted.iter().any(|range| range.contains(address));
+    if !is_trusted(peer) {
         return peer;
     }
-    let lines: Vec<&str> =
-        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
-    let entries = lines.iter().rev().flat_map(|line| line.rsplit(',')).take(FORWARDED_MAX);
+    let lines: Vec<&HeaderValue> = headers.get_all("x-forwarded-for").iter().collect();
+    let entries = lines.iter().rev().flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
     let mut last = peer;
-    for entry in entries {
-        match entry.trim().parse() {
-            Ok(address) if trusted.iter().any(|range| range.contains(address)) => last = address,
-            Ok(address) => return address,
-            Err(_) => return last,
+    for entry in entries.take(FORWARDED_MAX) {
+        match forwarded(entry) {
+            Some(address) if is_trusted(address) => last = address,
+            Some(address) => return address,
+            // What a trusted proxy did not write cannot be believed, nor anything before it.
+            None => return last,
         }
     }
     last
+}
+
+/// One entry: an address, or with the port that some proxies add.
+fn forwarded(entry: &[u8]) -> Option<IpAddr> {
+    let text = std::str::from_utf8(entry).ok()?.trim();
+    let address =
+        text.parse().or_else(|_| text.parse().map(|with_port: SocketAddr| with_port.ip()));
+    address.ok().map(|address: IpAddr| address.to_canonical())
 }
 
 #[cfg(test)]
@@ -225,6 +260,9 @@ mod tests {
         check("10.0.0.1", "6.6.6.6, 203.0.113.9, 10.0.0.7", "203.0.113.9");
         check("10.0.0.1", "garbage", "10.0.0.1");
         check("10.0.0.1", "203.0.113.9, garbage, 10.0.0.7", "10.0.0.7");
+        check("10.0.0.1", "203.0.113.9:4711", "203.0.113.9");
+        check("10.0.0.1", "[2001:db8::1]:443", "2001:db8::1");
+        check("::ffff:10.0.0.1", "::ffff:203.0.113.9", "203.0.113.9");
         check("10.0.0.1", &"10.0.0.2, ".repeat(1000), "10.0.0.1");
     }
 }

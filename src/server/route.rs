@@ -1,17 +1,18 @@
 //! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
-use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
 
-use super::body::Body;
-use axum::http::{Request, Response};
+use axum::http::Response;
+use axum::http::request::Parts;
 
-use super::Front;
 use super::answer::{self, Problem};
+use super::body::Body;
 use super::request;
 use super::router::Context;
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
-use crate::script::api::request::RequestInput;
+use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::handler::Trigger;
 use crate::script::host_call::Given;
 use crate::script::run::{Failure, Input};
@@ -20,13 +21,25 @@ use crate::store::Committed;
 /// Reruns after conflicts.
 const CONFLICT_RERUNS_MAX: u32 = 10;
 
+/// A run that somebody waits for.
+pub(super) struct Asked {
+    pub(super) at: HandlerRef,
+    pub(super) input: Input,
+    /// What the run is about, for logs and ids: a request or an event.
+    pub(super) subject: String,
+    /// Where the handler does not say.
+    pub(super) timeout: Option<Duration>,
+    /// Whether the run is cancelled when the client leaves.
+    pub(super) ends_with_client: bool,
+}
+
 /// Answers a request of a route.
 pub(super) async fn answer(
-    front: &Front,
-    context: &Context,
+    context: &Context<'_>,
     at: HandlerRef,
     params: Vec<(Box<str>, Box<str>)>,
-    request: Request<Body>,
+    parts: &Parts,
+    body: Body,
 ) -> Response<Body> {
     let server = &context.generation.config.server;
     let (_, handler) = context.generation.handler(at);
@@ -34,12 +47,11 @@ pub(super) async fn answer(
         return Problem::NotFound.answer(&context.id);
     };
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
-    let (parts, body) = request.into_parts();
-    let body = match request::body(&parts.headers, body, bytes_max, server.read_timeout).await {
+    let body = match request::body(body, bytes_max, server.read_timeout).await {
         Ok(body) => body,
         Err(problem) => return problem.answer(&context.id),
     };
-    let remote: IpAddr = request::remote_ip(context.peer, &parts.headers, &server.trusted_proxies);
+    let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     let input = RequestInput {
         id: context.id.clone(),
         method: method.word(),
@@ -50,22 +62,23 @@ pub(super) async fn answer(
         body,
         remote_ip: remote.to_string().into(),
     };
-    run(front, context, at, Input::Request(input), context.id.to_string(), None).await
+    let asked = Asked {
+        at,
+        input: Input::Request(Rc::new(input)),
+        subject: context.id.to_string(),
+        timeout: None,
+        ends_with_client: true,
+    };
+    run(context, asked).await
 }
 
-/// Runs a handler for somebody who waits for its answer.
-pub(super) async fn run(
-    front: &Front,
-    context: &Context,
-    at: HandlerRef,
-    input: Input,
-    subject: String,
-    timeout: Option<std::time::Duration>,
-) -> Response<Body> {
+/// Runs a handler, commits what it wants, and gives its answer.
+pub(super) async fn run(context: &Context<'_>, asked: Asked) -> Response<Body> {
+    let Asked { at, input, subject, timeout, ends_with_client } = asked;
+    let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
-    let _pass = match front.inbox.enter_handler(&script.name, at, handler) {
-        Ok(pass) => pass,
-        Err(_closed) => return Problem::Unavailable.answer(&context.id),
+    let Ok(_pass) = front.inbox.enter_handler(&script.name, at, handler) else {
+        return Problem::Unavailable.answer(&context.id);
     };
     let seed = fastrand::u64(..);
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
@@ -77,7 +90,15 @@ pub(super) async fn run(
             given: Given::new(seed, subject.clone(), &script.name),
             timeout: handler.options.timeout.or(timeout),
         };
-        let Executed { end, effects } = front.executor.execute(run).await;
+        // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
+        let Executed { end, effects } = tokio::select! {
+            biased;
+            executed = front.executor.execute(run) => executed,
+            () = context.client.stream.left(), if ends_with_client => {
+                tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
+                return Problem::Unavailable.answer(&context.id);
+            }
+        };
         let answered = match end.result {
             Ok(answered) => answered,
             Err(failure) => {
@@ -97,36 +118,35 @@ pub(super) async fn run(
             }
         }
     }
-    tracing::warn!(request = %context.id, script = %script.name, "documents changed under a request {CONFLICT_RERUNS_MAX} times in a row");
+    tracing::warn!(request = %context.id, script = %script.name, "the documents of a request changed under it {CONFLICT_RERUNS_MAX} times in a row");
     Problem::Conflict.answer(&context.id)
 }
 
-fn say_failed(context: &Context, script: &str, failure: &Failure) {
+/// One line that reads alone; what it is about stands in its fields too.
+fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
     let request = &context.id;
     match failure {
         Failure::ThrownAnswer(_) => {}
-        Failure::Thrown { code, .. }
-            if code.as_deref() == Some(crate::script::api::request::INVALID_PAYLOAD) =>
-        {
-            tracing::debug!(%request, script, "the request's body is not what the script asks for");
+        Failure::Thrown { code, .. } if code.as_deref() == Some(INVALID_PAYLOAD) => {
+            tracing::debug!(%request, script, "a request's body is not what `{script}` asks for");
         }
         Failure::Thrown { frame, .. } => {
-            tracing::error!(%request, script, "script error: {}", frame.one_line())
+            tracing::error!(%request, script, "a request failed in `{script}`: {}", frame.one_line());
         }
         Failure::Ended { frame: Some(frame), .. } => {
-            tracing::error!(%request, script, "run ended: {}", frame.one_line())
+            tracing::error!(%request, script, "a request was ended in `{script}`: {}", frame.one_line());
         }
         Failure::Ended { ending, frame: None } => {
-            tracing::error!(%request, script, "run ended: {ending}")
+            tracing::error!(%request, script, "a request was ended in `{script}`: {ending}");
         }
         Failure::Runaway => {
-            tracing::error!(%request, script, "run ended: it allocated without bound")
+            tracing::error!(%request, script, "a request was ended in `{script}`: it allocated without bound");
         }
         Failure::Panicked => {
-            tracing::error!(%request, script, "a function of Rhaiway panicked; this is a bug worth reporting")
+            tracing::error!(%request, script, "a function of Rhaiway panicked, called by `{script}`; this is a bug worth reporting");
         }
         Failure::NoStack => {
-            tracing::warn!(%request, script, "no stack for another run could be had")
+            tracing::warn!(%request, script, "no stack for a run of `{script}` could be had");
         }
     }
 }

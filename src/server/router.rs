@@ -1,79 +1,74 @@
 //! Every path there is: health, webhooks, routes of scripts. A request pins one generation here and sees nothing else to its end.
+//!
+//! A path is percent-decoded once and then compared as it is: no slash is added, taken away or folded, no `..` is resolved, case counts.
 
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use super::body::Body;
+use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
 
-use super::Front;
+use super::Client;
 use super::answer::{self, Methods, Problem};
-use super::{cors, request, route};
-use crate::config::Respond;
-use crate::generation::{Endpoint, Found, Generation};
-use crate::id::EventId;
+use super::body::Body;
+use super::request::{self, REQUEST_ID};
+use super::{cors, delivery, route};
+use crate::generation::{Endpoint, Found, Generation, HandlerRef};
 use crate::script::handler;
-use crate::script::run::Input;
-use crate::store::Accepted;
-use crate::webhook::{Delivery, Refusal, Webhook};
-
-const REQUEST_ID: &str = "x-request-id";
 
 /// A request while it is answered.
-pub(super) struct Context {
+pub(super) struct Context<'a> {
     pub(super) id: Box<str>,
-    pub(super) peer: IpAddr,
+    pub(super) client: &'a Client,
     pub(super) generation: Rc<Arc<Generation>>,
 }
 
 /// Answers one request.
-pub(super) async fn answer(front: &Front, peer: IpAddr, request: Request<Body>) -> Response<Body> {
-    let id = request::id(request.headers());
-    let mut response = match request::check(request.version(), request.headers()) {
-        Ok(()) => {
-            let context = Context { id: id.clone(), peer, generation: front.pin() };
-            find(front, &context, request).await
-        }
-        Err(problem) => problem.answer(&id),
+pub(super) async fn answer(client: &Client, request: Request<Body>) -> Response<Body> {
+    let (parts, body) = request.into_parts();
+    let context =
+        Context { id: request::id(&parts.headers), client, generation: client.front.pin() };
+    let mut response = match request::check(&parts) {
+        Ok(()) => find(&context, &parts, body).await,
+        Err(problem) => problem.answer(&context.id),
     };
-    if let Ok(id) = HeaderValue::from_str(&id) {
+    let id = Bytes::from(context.id.into_string());
+    if let Ok(id) = HeaderValue::from_maybe_shared(id) {
         response.headers_mut().insert(REQUEST_ID, id);
     }
     response
 }
 
-async fn find(front: &Front, context: &Context, request: Request<Body>) -> Response<Body> {
-    let path = request.uri().path().to_owned();
-    match path.as_str() {
-        "/healthz" => return health(&request, &context.id, async { true }).await,
-        "/readyz" => return health(&request, &context.id, front.is_ready()).await,
-        "*" if request.method() == Method::OPTIONS => {
-            return answer::text(StatusCode::NO_CONTENT, "");
-        }
+async fn find(context: &Context<'_>, parts: &Parts, body: Body) -> Response<Body> {
+    let (front, id) = (&context.client.front, &*context.id);
+    let Some(path) = request::decoded_path(parts.uri.path()) else {
+        return Problem::NotFound.answer(id);
+    };
+    match &*path {
+        "/healthz" => return health(parts, id, async { true }).await,
+        "/readyz" => return health(parts, id, front.is_ready()).await,
+        "*" => return answer::of_server(),
+        _ if front.is_draining() => return Problem::Unavailable.answer(id),
         _ => {}
     }
-    let generation = Rc::clone(&context.generation);
-    let Some(path) = request::decoded_path(&path) else {
-        return Problem::NotFound.answer(&context.id);
-    };
-    let Some(Found { endpoint, params }) = generation.find(&path) else {
-        return Problem::NotFound.answer(&context.id);
+    let Some(Found { endpoint, params }) = context.generation.find(&path) else {
+        return Problem::NotFound.answer(id);
     };
     let params = request::params(&params);
-    if let Some(webhook) = endpoint.webhook {
-        return webhook_answer(front, context, &generation.webhooks[webhook], &params, request)
-            .await;
+    match endpoint.webhook {
+        Some(webhook) if parts.method == Method::POST => {
+            let webhook = &context.generation.webhooks[webhook];
+            delivery::answer(context, webhook, &params, parts, body).await
+        }
+        Some(_) => Problem::MethodNotAllowed(Methods::default().with("POST")).answer(id),
+        None => scripted(context, endpoint, params, parts, body).await,
     }
-    scripted(front, context, endpoint, params, request).await
 }
 
-async fn health(
-    request: &Request<Body>,
-    id: &str,
-    healthy: impl Future<Output = bool>,
-) -> Response<Body> {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+async fn health(parts: &Parts, id: &str, healthy: impl Future<Output = bool>) -> Response<Body> {
+    if !matches!(parts.method, Method::GET | Method::HEAD) {
         return Problem::MethodNotAllowed(Methods::default().with("GET")).answer(id);
     }
     if healthy.await {
@@ -85,136 +80,52 @@ async fn health(
 
 /// A route of a script, with what CORS adds.
 async fn scripted(
-    front: &Front,
-    context: &Context,
+    context: &Context<'_>,
     endpoint: &Endpoint,
     params: Vec<(Box<str>, Box<str>)>,
-    request: Request<Body>,
+    parts: &Parts,
+    body: Body,
 ) -> Response<Body> {
-    let config = &context.generation.config;
-    let headers = request.headers().clone();
-    let may_cross = |handler| context.generation.handler(handler).1.options.cors != Some(false);
-    let crosses = endpoint.routes.values().copied().any(may_cross);
-    if request.method() == Method::OPTIONS {
-        return if crosses {
-            cors::preflight(&config.cors, &headers)
-        } else {
-            not_allowed(endpoint, &context.id)
-        };
+    let cors = &context.generation.config.cors;
+    if parts.method == Method::OPTIONS {
+        let mut response = answer::options(methods(endpoint));
+        if may_be_asked(context, endpoint, parts) {
+            cors::preflight(cors, &parts.headers, &mut response);
+        }
+        return response;
     }
-    let method = handler::Method::ALL.into_iter().find(|method| {
-        method.word() == request.method().as_str()
-            || (request.method() == Method::HEAD && *method == handler::Method::Get)
-    });
-    let Some(at) = method.and_then(|method| endpoint.routes.get(&method)).copied() else {
-        return not_allowed(endpoint, &context.id);
+    let Some(at) = routed(endpoint, parts.method.as_str()) else {
+        return Problem::MethodNotAllowed(methods(endpoint)).answer(&context.id);
     };
-    let mut response = route::answer(front, context, at, params, request).await;
-    if may_cross(at) {
-        cors::decorate(&config.cors, &headers, &mut response);
+    let mut response = route::answer(context, at, params, parts, body).await;
+    if may_cross(context, at) {
+        cors::decorate(cors, &parts.headers, &mut response);
     }
     response
 }
 
-fn not_allowed(endpoint: &Endpoint, id: &str) -> Response<Body> {
-    let methods = endpoint
-        .routes
-        .keys()
-        .fold(Methods::default().with("OPTIONS"), |methods, method| methods.with(method.word()));
-    Problem::MethodNotAllowed(methods).answer(id)
+/// The handler of a method; that of GET answers HEAD too, and hyper leaves its body out.
+fn routed(endpoint: &Endpoint, method: &str) -> Option<HandlerRef> {
+    let word = if method == "HEAD" { "GET" } else { method };
+    let method = handler::Method::ALL.into_iter().find(|method| method.word() == word)?;
+    endpoint.routes.get(&method).copied()
 }
 
-/// A delivery: verified, committed, acknowledged, and only then handled; or handled and answered by its script.
-async fn webhook_answer(
-    front: &Front,
-    context: &Context,
-    webhook: &Arc<Webhook>,
-    params: &[(Box<str>, Box<str>)],
-    request: Request<Body>,
-) -> Response<Body> {
-    let id = &context.id;
-    if request.method() != Method::POST {
-        return Problem::MethodNotAllowed(Methods::default().with("POST")).answer(id);
-    }
-    let (parts, body) = request.into_parts();
-    let read_timeout = context.generation.config.server.read_timeout;
-    let body = match request::body(&parts.headers, body, webhook.max_body, read_timeout).await {
-        Ok(body) => body,
-        Err(problem) => return problem.answer(id),
-    };
-    let delivery = Delivery {
-        headers: &parts.headers,
-        query: parts.uri.query().unwrap_or_default(),
-        params,
-        body,
-    };
-    // What is not stored needs only what a script looks at.
-    let keep_headers = webhook.respond == Respond::WhenStored
-        || context.generation.scripts.iter().any(|script| script.reads.headers);
-    let event = match webhook.verify(delivery, keep_headers) {
-        Ok(event) => event,
-        Err(refusal) => {
-            say_refused(webhook, context, &refusal);
-            return Problem::from(&refusal).answer(id);
-        }
-    };
-    if webhook.respond == Respond::ByScript {
-        return by_script(front, context, webhook, event).await;
-    }
-    match front.store.accept(event.clone()).await {
-        Ok(Accepted::New(seq)) => front.inbox.accepted(&context.generation, seq, event),
-        Ok(Accepted::Duplicate { same_body, .. }) => {
-            tracing::debug!(webhook = %webhook.name, request = %id, same_body, "duplicate delivery acknowledged");
-            if !same_body {
-                tracing::warn!(webhook = %webhook.name, request = %id, delivery = event.delivery_id.as_deref().unwrap_or_default(), "a delivery came again with another body; the first one counts");
-            }
-        }
-        Ok(Accepted::Revived(_)) => {
-            tracing::info!(webhook = %webhook.name, request = %id, "a dead letter was delivered again and is pending once more");
-            front.inbox.revived();
-        }
-        Err(error) => {
-            tracing::error!(webhook = %webhook.name, request = %id, "a delivery could not be stored: {error}");
-            return Problem::from(&error).answer(id);
-        }
-    }
-    answer::received()
+fn methods(endpoint: &Endpoint) -> Methods {
+    let routes = endpoint.routes.keys();
+    routes.fold(Methods::default().with("OPTIONS"), |methods, method| methods.with(method.word()))
 }
 
-/// `respond = "script"`, `store = false`: the one matching handler answers; without one the delivery is acknowledged.
-async fn by_script(
-    front: &Front,
-    context: &Context,
-    webhook: &Arc<Webhook>,
-    event: crate::store::NewEvent,
-) -> Response<Body> {
-    let generation = &context.generation;
-    let matches = generation.matches(&webhook.name, &event.kind);
-    let Some(found) = matches.first() else { return answer::received() };
-    let subject = EventId(event.id.0).to_string();
-    let input = crate::script::api::event::EventInput {
-        id: event.id,
-        webhook: Arc::clone(&webhook.name),
-        kind: event.kind,
-        received_at: event.received_at,
-        request: event.request,
-        body: event.body,
-        data: webhook.data(),
-        attempt: 1,
-        last_attempt: true,
-        replayed: false,
-    };
-    route::run(front, context, found.handler, Input::Event(input), subject, webhook.timeout).await
+fn may_cross(context: &Context<'_>, at: HandlerRef) -> bool {
+    context.generation.handler(at).1.options.cors != Some(false)
 }
 
-fn say_refused(webhook: &Webhook, context: &Context, refusal: &Refusal) {
-    let (webhook, request) = (&webhook.name, &context.id);
-    match refusal {
-        Refusal::NotConfigured(_) => {
-            tracing::error!(%webhook, %request, "delivery refused: {refusal}")
-        }
-        Refusal::NotVerified(_) | Refusal::Encoded | Refusal::NotJson(_) | Refusal::NotForm => {
-            tracing::warn!(%webhook, %request, "delivery refused: {refusal}")
-        }
+/// Whether a preflight may be told what it asks: of the route that it names, else of any.
+fn may_be_asked(context: &Context<'_>, endpoint: &Endpoint, parts: &Parts) -> bool {
+    let method = parts.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+    let named = method.and_then(|method| routed(endpoint, method.to_str().ok()?));
+    match named {
+        Some(at) => may_cross(context, at),
+        None => endpoint.routes.values().any(|at| may_cross(context, *at)),
     }
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use crate::backoff::Backoff;
 use crate::clock;
 use crate::config::{self, Respond};
+use crate::frame::Place;
 use crate::id::EventId;
 use crate::json::{self, Found, JsonError, Pointer};
 use crate::store::NewEvent;
@@ -39,7 +40,7 @@ pub(crate) struct Webhook {
     /// Where it is posted to; `{name}` stands for one part.
     pub(crate) path: Box<str>,
     /// Where config has it.
-    pub(crate) place: Box<str>,
+    pub(crate) place: Place,
     verifier: Verifier,
     /// Variables that config names and the environment lacks, and those whose value cannot be a secret.
     pub(crate) unset: Vec<Box<str>>,

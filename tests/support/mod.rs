@@ -1,11 +1,13 @@
 //! What every test here stands on: a project in a temporary folder, the real binary started in it, senders that sign, and waiting for conditions.
 
 mod eventually;
+mod events;
 mod http;
 mod rhaiway;
 mod sender;
 
+pub(crate) use events::{event, events};
 pub(crate) use eventually::eventually;
-pub(crate) use http::{Connection, Response, request};
+pub(crate) use http::{Connection, Response, render, request};
 pub(crate) use rhaiway::{Project, Rhaiway};
 pub(crate) use sender::{SECRET, Signed, clerk_event, signed, signed_at};

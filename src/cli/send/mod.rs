@@ -377,7 +377,12 @@ mod tests {
             retry: Backoff { max: 0, base: Duration::ZERO, cap: Duration::ZERO },
             dedupe: true,
             respond: Respond::WhenStored,
-            place: "config.toml:1:1".into(),
+            place: crate::frame::Place {
+                path: "config.toml".to_owned(),
+                source: "".into(),
+                span: 0..0,
+                label: String::new(),
+            },
         }
     }
 

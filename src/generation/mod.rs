@@ -1,0 +1,132 @@
+//! What config, webhooks and scripts come to when they are joined: one immutable value that a request or an attempt pins and sees from its
+//! start to its end. `check`, start and reload join with the same function, so a clash can never replace a working whole. It does no I/O.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use matchit::Router;
+
+use crate::config::Config;
+use crate::frame::Frame;
+use crate::script::handler::{Handler, Method, Script, Trigger, first_match};
+use crate::webhook::Webhook;
+
+mod join;
+
+/// One version of everything.
+pub(crate) struct Generation {
+    /// Counts from 1.
+    pub(crate) number: u64,
+    pub(crate) config: Arc<Config>,
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// By name.
+    pub(crate) scripts: Vec<Arc<Script>>,
+    /// Scripts whose file is there but has never had a version that works.
+    pub(crate) broken: Vec<Arc<str>>,
+    paths: Router<Endpoint>,
+}
+
+/// What a path leads to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Endpoint {
+    /// Index in `webhooks`.
+    pub(crate) webhook: Option<usize>,
+    pub(crate) routes: BTreeMap<Method, HandlerRef>,
+}
+
+/// A handler of a generation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct HandlerRef {
+    /// Index in `scripts`.
+    pub(crate) script: usize,
+    /// Index in its `handlers`.
+    pub(crate) handler: usize,
+}
+
+/// A handler that an event is for.
+#[derive(Clone, Debug)]
+pub(crate) struct Match {
+    pub(crate) handler: HandlerRef,
+    /// The first of its patterns that matched.
+    pub(crate) pattern: Arc<str>,
+}
+
+/// A path that was found.
+pub(crate) struct Found<'a> {
+    pub(crate) endpoint: &'a Endpoint,
+    /// Names and values of its parameters.
+    pub(crate) params: Vec<(&'a str, &'a str)>,
+}
+
+impl Generation {
+    /// Joins; what clashes is told with both places, and nothing is joined then.
+    pub(crate) fn join(
+        number: u64,
+        config: Arc<Config>,
+        webhooks: Vec<Arc<Webhook>>,
+        scripts: Vec<Arc<Script>>,
+        broken: Vec<Arc<str>>,
+    ) -> Result<Self, Vec<Frame>> {
+        let paths = join::join(&webhooks, &scripts)?;
+        Ok(Self { number, config, webhooks, scripts, broken, paths })
+    }
+
+    /// What a path leads to. It was decoded by the caller, who takes an encoded `/` for part of its segment.
+    pub(crate) fn find<'a>(&'a self, path: &'a str) -> Option<Found<'a>> {
+        let found = self.paths.at(path).ok()?;
+        Some(Found { endpoint: found.value, params: found.params.iter().collect() })
+    }
+
+    pub(crate) fn script(&self, name: &str) -> Option<&Arc<Script>> {
+        self.scripts.iter().find(|script| &*script.name == name)
+    }
+
+    pub(crate) fn webhook(&self, name: &str) -> Option<&Arc<Webhook>> {
+        self.webhooks.iter().find(|webhook| *webhook.name == *name)
+    }
+
+    /// The handlers of an event, in the order of scripts and registrations.
+    pub(crate) fn matches(&self, webhook: &str, kind: &str) -> Vec<Match> {
+        let scripts = self.scripts.iter().enumerate();
+        scripts
+            .flat_map(|(index, script)| {
+                matches_of(script, webhook, kind).map(move |(handler, pattern)| Match {
+                    handler: HandlerRef { script: index, handler },
+                    pattern,
+                })
+            })
+            .collect()
+    }
+
+    /// The handler that a stored job names, if this generation still has it.
+    pub(crate) fn resolve(&self, script: &str, webhook: &str, pattern: &str) -> Option<HandlerRef> {
+        let index = self.scripts.iter().position(|loaded| &*loaded.name == script)?;
+        let has = |handler: &Handler| match &handler.trigger {
+            Trigger::Webhook { webhook: name, patterns } => {
+                **name == *webhook && patterns.iter().any(|known| &**known == pattern)
+            }
+            Trigger::Route { .. } => false,
+        };
+        let handler = self.scripts[index].handlers.iter().position(has)?;
+        Some(HandlerRef { script: index, handler })
+    }
+
+    pub(crate) fn handler(&self, at: HandlerRef) -> (&Arc<Script>, &Handler) {
+        let script = &self.scripts[at.script];
+        (script, &script.handlers[at.handler])
+    }
+}
+
+/// The handlers of one script that an event is for, with the pattern of each.
+pub(crate) fn matches_of<'a>(
+    script: &'a Script,
+    webhook: &'a str,
+    kind: &'a str,
+) -> impl Iterator<Item = (usize, Arc<str>)> + 'a {
+    script.handlers.iter().enumerate().filter_map(move |(index, handler)| match &handler.trigger {
+        Trigger::Webhook { webhook: name, patterns } if **name == *webhook => {
+            first_match(patterns, kind).map(|pattern| (index, Arc::clone(pattern)))
+        }
+        Trigger::Webhook { .. } | Trigger::Route { .. } => None,
+    })
+}
