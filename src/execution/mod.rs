@@ -5,11 +5,12 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::config::Scripts;
 use crate::generation::Generation;
 use crate::script::Shared;
-use crate::script::compiled::Compiled;
+use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
 use crate::script::host_call::Given;
@@ -30,16 +31,10 @@ pub(crate) struct Executor {
     pub(crate) store: Arc<dyn Store>,
     reader: Rc<dyn Reader>,
     /// By the address of the script, which the copy keeps alive.
-    compiled: RefCell<HashMap<*const Script, Rc<Copy>>>,
+    compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,
     /// Runs under way.
     running: Cell<usize>,
-}
-
-/// A worker's copy of a script, and what it did.
-struct Copy {
-    compiled: Rc<Compiled>,
-    runaways: Cell<u32>,
 }
 
 /// What is to run.
@@ -76,10 +71,15 @@ impl Executor {
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
         let Run { generation, script, handler, input, given, timeout } = run_of;
-        let copy = match self.copy(script) {
-            Some(copy) if copy.runaways.get() < RUNAWAYS_MAX => copy,
-            Some(_) => return failed(Failure::Runaway),
-            None => return failed(Failure::Panicked),
+        if script.runaways.load(Ordering::Relaxed) >= RUNAWAYS_MAX {
+            return failed(Failure::Runaway);
+        }
+        let compiled = match self.copy(script) {
+            Ok(compiled) => compiled,
+            Err(SetUpError::NoStack) => return failed(Failure::NoStack),
+            Err(SetUpError::Compile(_) | SetUpError::Run(_) | SetUpError::Cut) => {
+                return failed(Failure::Panicked);
+            }
         };
         let scripts = &generation.config.scripts;
         let limits = Limits {
@@ -89,20 +89,14 @@ impl Executor {
         };
         let mut live =
             perform::Live::new(Rc::clone(&self.reader), generation.config.storage.retention);
-        let task = Task {
-            compiled: Rc::clone(&copy.compiled),
-            handler,
-            input,
-            given: Rc::new(given),
-            limits,
-        };
+        let task = Task { compiled, handler, input, given: Rc::new(given), limits };
         let _counted = Counted::new(&self.running);
         let end = run(&self.stacks, task, &mut live).await;
         if matches!(end.result, Err(Failure::Runaway)) {
-            copy.runaways.set(copy.runaways.get() + 1);
+            script.runaways.fetch_add(1, Ordering::Relaxed);
             tracing::error!(script = %script.name, "a run of `{}` allocated without bound and was stopped for good; its memory is lost", script.name);
         }
-        if end.leaked > LEAK_WORTH_SAYING {
+        if end.leaked > LEAK_WORTH_SAYING && !matches!(end.result, Err(Failure::Runaway)) {
             tracing::warn!(script = %script.name, bytes = end.leaked, "a run of `{}` left {} bytes behind, probably closures that hold each other", script.name, end.leaked);
         }
         let effects = if end.result.is_ok() { live.into_effects() } else { Effects::default() };
@@ -112,13 +106,13 @@ impl Executor {
     /// Makes this worker's copy of every script of a generation, and drops those that it no longer has.
     pub(crate) async fn prepare(&self, generation: &Generation) {
         for script in &generation.scripts {
-            if self.copy(script).is_none() {
-                tracing::error!(script = %script.name, "`{}` passed the loader but does not load on a worker", script.path);
+            if let Err(error) = self.copy(script) {
+                tracing::error!(script = %script.name, "`{}` passed the loader but does not load on a worker: {error}", script.path);
             }
             tokio::task::yield_now().await;
         }
-        self.compiled.borrow_mut().retain(|_, copy| {
-            generation.scripts.iter().any(|script| Arc::ptr_eq(script, &copy.compiled.script))
+        self.compiled.borrow_mut().retain(|_, compiled| {
+            generation.scripts.iter().any(|script| Arc::ptr_eq(script, &compiled.script))
         });
     }
 
@@ -127,20 +121,19 @@ impl Executor {
         self.running.get()
     }
 
-    fn copy(&self, script: &Arc<Script>) -> Option<Rc<Copy>> {
+    fn copy(&self, script: &Arc<Script>) -> Result<Rc<Compiled>, SetUpError> {
         let at = Arc::as_ptr(script);
-        if let Some(copy) = self.compiled.borrow().get(&at) {
-            return Some(Rc::clone(copy));
+        if let Some(compiled) = self.compiled.borrow().get(&at) {
+            return Ok(Rc::clone(compiled));
         }
-        let compiled = Compiled::new(&self.shared, script, self.memory_budget).ok()?;
-        let copy = Rc::new(Copy { compiled, runaways: Cell::new(0) });
-        self.compiled.borrow_mut().insert(at, Rc::clone(&copy));
-        Some(copy)
+        let compiled = Compiled::new(&self.shared, &self.stacks, script, self.memory_budget)?;
+        self.compiled.borrow_mut().insert(at, Rc::clone(&compiled));
+        Ok(compiled)
     }
 }
 
-/// Less is noise of shared parts that grow with use.
-const LEAK_WORTH_SAYING: u64 = 64 << 10;
+/// One closure that holds itself leaves some 600 bytes; a few a run are worth nobody's attention.
+const LEAK_WORTH_SAYING: u64 = 16 << 10;
 
 fn failed(failure: Failure) -> Executed {
     let end = End { result: Err(failure), cpu: std::time::Duration::ZERO, leaked: 0 };

@@ -4,7 +4,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
@@ -19,20 +19,23 @@ const OPERATIONS_PER_LOOK: u32 = 64;
 
 /// Fields of a map that a hint names.
 const FIELDS_NAMED: usize = 6;
+/// Bytes of a field's name that a hint shows.
+const FIELD_BYTES_MAX: usize = 64;
 
 /// What an error of a native function is.
 pub(crate) type Throw = Box<EvalAltResult>;
 
 thread_local! {
+    // What every operation looks at has nothing to drop, so that reaching it costs nothing.
     static CURRENT: Current = const { Current {
         phase: Cell::new(Phase::None),
         ending: Cell::new(None),
         slice_ends: Cell::new(None),
         operations: Cell::new(0),
         held_elsewhere: Cell::new(0),
-        given: RefCell::new(None),
-        missing: RefCell::new(None),
     } };
+    static GIVEN: RefCell<Option<Rc<Given>>> = const { RefCell::new(None) };
+    static LACKED: RefCell<Lacked> = const { RefCell::new(Lacked::nothing()) };
 }
 
 struct Current {
@@ -41,8 +44,25 @@ struct Current {
     slice_ends: Cell<Option<Instant>>,
     operations: Cell<u32>,
     held_elsewhere: Cell<usize>,
-    given: RefCell<Option<Rc<Given>>>,
-    missing: RefCell<Option<Missing>>,
+}
+
+/// Which field a map lacked last in this slice. Scripts meet absent fields all the time, so nothing is allocated for it once it has been used.
+struct Lacked {
+    is_known: bool,
+    name: String,
+    has: [String; FIELDS_NAMED],
+    fields: usize,
+}
+
+impl Lacked {
+    const fn nothing() -> Self {
+        Self {
+            is_known: false,
+            name: String::new(),
+            has: [const { String::new() }; FIELDS_NAMED],
+            fields: 0,
+        }
+    }
 }
 
 /// What scripts may do at this time.
@@ -72,8 +92,9 @@ pub(crate) fn enter(slice: Slice) -> Entered {
         current.ending.set(slice.ending);
         current.slice_ends.set(Some(slice.ends));
         current.held_elsewhere.set(slice.held_elsewhere);
-        current.given.replace(slice.given);
     });
+    GIVEN.set(slice.given);
+    LACKED.with_borrow_mut(|lacked| lacked.is_known = false);
     Entered
 }
 
@@ -89,10 +110,8 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.with(|current| {
-            current.phase.set(Phase::None);
-            current.given.replace(None);
-        });
+        CURRENT.with(|current| current.phase.set(Phase::None));
+        GIVEN.set(None);
     }
 }
 
@@ -137,46 +156,87 @@ impl Current {
     }
 }
 
-/// Asks the outside and waits. `what` names it for the set-up phase, where nothing may be asked.
-pub(crate) fn ask(what: &str, call: HostCall) -> Result<HostReply, Throw> {
+/// Does what belongs to the set-up phase, such as the top level of a module that a handler imports: nothing may be asked, the run is not
+/// suspended meanwhile, and it ends when the work takes longer than `budget`.
+pub(crate) fn setting_up<T>(budget: Duration, work: impl FnOnce() -> T) -> T {
+    CURRENT.with(|current| {
+        if current.phase.get() != Phase::Handler {
+            return work();
+        }
+        current.phase.set(Phase::SetUp);
+        let slice_ends = current.slice_ends.replace(Some(clock::instant() + budget));
+        let result = work();
+        current.phase.set(Phase::Handler);
+        current.slice_ends.set(slice_ends);
+        result
+    })
+}
+
+/// Asks the outside and waits. `what` names it for the set-up phase, where nothing may be asked. `call` builds plain data that leaves the run,
+/// so it frees nothing of the run; `read` takes from the reply what the script gets.
+pub(crate) fn ask<T>(
+    what: &str,
+    call: impl FnOnce() -> Result<HostCall, Throw>,
+    read: impl FnOnce(&HostReply) -> Result<T, Throw>,
+) -> Result<T, Throw> {
     in_handler(what)?;
-    if memory::is_over_budget(CURRENT.with(|current| current.held_elsewhere.get())) {
-        CURRENT.with(|current| current.end(Ending::Memory));
-        obey()?;
-    }
-    match coroutine::suspend(Suspend::Call(call)) {
-        HostReply::Failed(error) => Err(thrown(&error)),
+    CURRENT.with(|current| {
+        if memory::is_over_budget(current.held_elsewhere.get()) {
+            current.end(Ending::Memory);
+        }
+    });
+    obey()?;
+    let reply = coroutine::suspend(Suspend::Call(memory::handed_out(call)?));
+    let result = obey().and_then(|()| match &reply {
+        HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => {
-            obey()?;
+            CURRENT.with(|current| current.end(Ending::Cancelled));
             Err(terminated(Ending::Cancelled))
         }
         reply @ (HostReply::Unit
         | HostReply::Bool(_)
         | HostReply::Count(_)
         | HostReply::Document(_)
-        | HostReply::Documents(_)) => {
-            obey()?;
-            Ok(reply)
-        }
-    }
+        | HostReply::Documents(_)) => read(reply),
+    });
+    memory::uncharged(|| drop(reply));
+    result
 }
 
 /// What the run was given, for what it may know without asking.
 pub(crate) fn given(what: &str) -> Result<Rc<Given>, Throw> {
     in_handler(what)?;
-    let given = CURRENT.with(|current| current.given.borrow().clone());
+    let given = GIVEN.with_borrow(Clone::clone);
     given.ok_or_else(|| fail(&format!("`{what}` works in a handler only")))
 }
 
 /// Keeps which field a map lacked last, for the hint in an error.
 pub(crate) fn note_missing(map: &Map, name: &str) {
-    let has = map.keys().take(FIELDS_NAMED).map(|key| key.as_str().into()).collect();
-    CURRENT.with(|current| current.missing.replace(Some(Missing { name: name.into(), has })));
+    let note = |place: &mut String, text: &str| {
+        place.clear();
+        place.push_str(&text[..text.floor_char_boundary(FIELD_BYTES_MAX)]);
+    };
+    memory::uncharged(|| {
+        LACKED.with_borrow_mut(|lacked| {
+            note(&mut lacked.name, name);
+            lacked.fields = 0;
+            for (place, key) in lacked.has.iter_mut().zip(map.keys()) {
+                note(place, key);
+                lacked.fields += 1;
+            }
+            lacked.is_known = true;
+        });
+    });
 }
 
 /// What a map lacked last.
 pub(crate) fn take_missing() -> Option<Missing> {
-    CURRENT.with(|current| current.missing.take())
+    LACKED.with_borrow_mut(|lacked| {
+        std::mem::take(&mut lacked.is_known).then(|| Missing {
+            name: lacked.name.as_str().into(),
+            has: lacked.has[..lacked.fields].iter().map(|name| name.as_str().into()).collect(),
+        })
+    })
 }
 
 /// Refuses in the set-up phase.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -25,6 +26,8 @@ pub(crate) struct Script {
     /// In the order of registration.
     pub(crate) handlers: Vec<Handler>,
     pub(crate) reads: Reads,
+    /// Runs of it, on any worker, that allocated without bound.
+    pub(crate) runaways: AtomicU32,
 }
 
 /// `[vars]` of config.

@@ -1,6 +1,7 @@
 //! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use axum::body::Body;
 use axum::http::{Request, Response};
@@ -50,7 +51,7 @@ pub(super) async fn answer(
         body,
         remote_ip: remote.to_string().into(),
     };
-    run(front, context, at, Input::Request(input), context.id.to_string(), None).await
+    run(front, context, at, Input::Request(Rc::new(input)), context.id.to_string(), None).await
 }
 
 /// Runs a handler for somebody who waits for its answer.

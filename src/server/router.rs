@@ -201,7 +201,15 @@ async fn by_script(
         last_attempt: true,
         replayed: false,
     };
-    route::run(front, context, found.handler, Input::Event(input), subject, webhook.timeout).await
+    route::run(
+        front,
+        context,
+        found.handler,
+        Input::Event(std::rc::Rc::new(input)),
+        subject,
+        webhook.timeout,
+    )
+    .await
 }
 
 fn say_refused(webhook: &Webhook, context: &Context, refusal: &Refusal) {

@@ -39,12 +39,12 @@ pub(crate) struct RequestInput {
 pub(crate) struct Request(Rc<Parts>);
 
 struct Parts {
-    input: RequestInput,
+    input: Rc<RequestInput>,
     json: RefCell<Option<Dynamic>>,
 }
 
 /// The value for a run.
-pub(crate) fn build(input: RequestInput) -> Dynamic {
+pub(crate) fn build(input: Rc<RequestInput>) -> Dynamic {
     Dynamic::from(Request(Rc::new(Parts { input, json: RefCell::new(None) })))
 }
 
