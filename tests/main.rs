@@ -2,3 +2,5 @@
 
 mod support;
 mod webhooks;
+mod scripting;
+mod sandbox;
