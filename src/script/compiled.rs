@@ -107,8 +107,6 @@ pub(crate) struct Prepared {
     pub(crate) engine: Engine,
     pub(crate) handlers: Vec<(Handler, FnPtr)>,
     pub(crate) ast: AST,
-    /// The constants that the top level leaves, for the loader to judge.
-    pub(crate) constants: Vec<(String, Dynamic)>,
 }
 
 /// Why the set-up phase did not come to its end.
@@ -140,9 +138,6 @@ pub(crate) fn prepare(
     drop(register::take());
     let module = Module::eval_ast_as_new(Scope::new(), &ast, &engine);
     let handlers = register::take();
-    let module = module?;
-    let constants =
-        module.iter_var().map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    engine.register_global_module(module.into());
-    Ok(Prepared { engine, handlers, ast, constants })
+    engine.register_global_module(module?.into());
+    Ok(Prepared { engine, handlers, ast })
 }

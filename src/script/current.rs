@@ -10,17 +10,11 @@ use rhai::{Dynamic, EvalAltResult, Map, Position};
 
 use super::Ending;
 use super::coroutine::{self, RESERVE_BYTES, Suspend};
-use super::diagnose::Missing;
 use super::host_call::{Given, HostCall, HostError, HostReply};
 use crate::{clock, memory};
 
 /// The clock is asked once in so many operations (some 3 µs of script).
 const OPERATIONS_PER_LOOK: u32 = 64;
-
-/// Fields of a map that a hint names.
-const FIELDS_NAMED: usize = 6;
-/// Bytes of a field's name that a hint shows.
-const FIELD_BYTES_MAX: usize = 64;
 
 /// What an error of a native function is.
 pub(crate) type Throw = Box<EvalAltResult>;
@@ -35,7 +29,6 @@ thread_local! {
         held_elsewhere: Cell::new(0),
     } };
     static GIVEN: RefCell<Option<Rc<Given>>> = const { RefCell::new(None) };
-    static LACKED: RefCell<Lacked> = const { RefCell::new(Lacked::nothing()) };
 }
 
 struct Current {
@@ -44,25 +37,6 @@ struct Current {
     slice_ends: Cell<Option<Instant>>,
     operations: Cell<u32>,
     held_elsewhere: Cell<usize>,
-}
-
-/// Which field a map lacked last in this slice. Scripts meet absent fields all the time, so nothing is allocated for it once it has been used.
-struct Lacked {
-    is_known: bool,
-    name: String,
-    has: [String; FIELDS_NAMED],
-    fields: usize,
-}
-
-impl Lacked {
-    const fn nothing() -> Self {
-        Self {
-            is_known: false,
-            name: String::new(),
-            has: [const { String::new() }; FIELDS_NAMED],
-            fields: 0,
-        }
-    }
 }
 
 /// What scripts may do at this time.
@@ -94,7 +68,6 @@ pub(crate) fn enter(slice: Slice) -> Entered {
         current.held_elsewhere.set(slice.held_elsewhere);
     });
     GIVEN.set(slice.given);
-    LACKED.with_borrow_mut(|lacked| lacked.is_known = false);
     Entered
 }
 
@@ -208,35 +181,6 @@ pub(crate) fn given(what: &str) -> Result<Rc<Given>, Throw> {
     in_handler(what)?;
     let given = GIVEN.with_borrow(Clone::clone);
     given.ok_or_else(|| fail(&format!("`{what}` works in a handler only")))
-}
-
-/// Keeps which field a map lacked last, for the hint in an error.
-pub(crate) fn note_missing(map: &Map, name: &str) {
-    let note = |place: &mut String, text: &str| {
-        place.clear();
-        place.push_str(&text[..text.floor_char_boundary(FIELD_BYTES_MAX)]);
-    };
-    memory::uncharged(|| {
-        LACKED.with_borrow_mut(|lacked| {
-            note(&mut lacked.name, name);
-            lacked.fields = 0;
-            for (place, key) in lacked.has.iter_mut().zip(map.keys()) {
-                note(place, key);
-                lacked.fields += 1;
-            }
-            lacked.is_known = true;
-        });
-    });
-}
-
-/// What a map lacked last.
-pub(crate) fn take_missing() -> Option<Missing> {
-    LACKED.with_borrow_mut(|lacked| {
-        std::mem::take(&mut lacked.is_known).then(|| Missing {
-            name: lacked.name.as_str().into(),
-            has: lacked.has[..lacked.fields].iter().map(|name| name.as_str().into()).collect(),
-        })
-    })
 }
 
 /// Refuses in the set-up phase.

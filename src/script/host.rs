@@ -74,7 +74,6 @@ pub(crate) fn engine(
         .set_module_resolver(Imports::new(Arc::clone(modules), deadline));
     stop_slow_compiles(&mut engine);
     answer_names(&mut engine, Vars::new(vars));
-    note_missing_fields(&mut engine);
     engine
 }
 
@@ -102,14 +101,6 @@ fn answer_names(engine: &mut Engine, vars: Vars) {
             "vars" => Some(Dynamic::from(vars.clone())),
             _ => None,
         })
-    });
-}
-
-/// A field that a map lacks is `()`, and `?.` goes on working; what was missing is kept for the hint, should the run fail by it.
-fn note_missing_fields(engine: &mut Engine) {
-    engine.on_map_missing_property(|map, name, _context| {
-        current::note_missing(map, name);
-        Ok(Dynamic::UNIT.into())
     });
 }
 

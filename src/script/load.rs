@@ -6,8 +6,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use rhai::{AST, ASTNode, Array, Dynamic, Expr, FnPtr, Map, ParseError, Stmt};
+use rhai::{AST, ASTNode, Array, Dynamic, Expr, FnPtr, Map, ParseError, Scope, Stmt};
 
+use super::api::register;
 use super::compiled::{Prepared, SET_UP_BUDGET, SetUpError, prepare};
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
@@ -145,7 +146,7 @@ fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
                 &|path| file_of(&candidate.path, &candidate.source, &candidate.modules, path),
                 error,
                 names,
-                &Circumstances { missing: current::take_missing(), ..Circumstances::default() },
+                &Circumstances::default(),
             ),
         },
     }
@@ -216,7 +217,8 @@ impl Candidate {
 
 /// Constants, and values bound to handlers, that are nested deeper than any JSON: each worker would have to copy and drop them.
 fn too_deep(candidate: &Candidate, prepared: &Prepared) -> Vec<Frame> {
-    let constants = prepared.constants.iter().filter(|(_, constant)| is_deep(constant, LEVELS_MAX));
+    let constants = constants(prepared);
+    let constants = constants.iter().filter(|(_, constant)| is_deep(constant, LEVELS_MAX));
     let mut frames: Vec<_> =
         constants.map(|(name, _)| refusal::deep_constant(candidate.site(), name)).collect();
     let bound = |(_, function): &&(Handler, FnPtr)| {
@@ -225,6 +227,16 @@ fn too_deep(candidate: &Candidate, prepared: &Prepared) -> Vec<Frame> {
     let handlers = prepared.handlers.iter().filter(bound);
     frames.extend(handlers.map(|(handler, _)| refusal::deep_capture(candidate.site(), handler)));
     frames
+}
+
+/// What the top level leaves as constants. Rhai keeps them where nobody can look, beside the functions, so it runs once more.
+fn constants(prepared: &Prepared) -> Vec<(String, Dynamic)> {
+    let mut scope = Scope::new();
+    // It came through the first time; a budget that ends it now is seen by who runs this.
+    _ = prepared.engine.run_ast_with_scope(&mut scope, &prepared.ast);
+    drop(register::take());
+    let constants = scope.iter().filter(|(_, is_constant, _)| *is_constant);
+    constants.map(|(name, _, value)| (name.to_owned(), value)).collect()
 }
 
 /// Whether anything in it is nested deeper than so many levels, or is more than anybody writes into a script.

@@ -117,7 +117,12 @@ pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perfo
         ending: None,
     };
     let result = active.drive(perform, deadline).await;
-    End { result, cpu: active.cpu, leaked: active.balance.bytes() }
+    // A panic's own traces cannot be told from what the script left.
+    let leaked = match &result {
+        Err(Failure::Panicked) => 0,
+        _ => active.balance.bytes(),
+    };
+    End { result, cpu: active.cpu, leaked }
 }
 
 /// A run between two slices.
@@ -263,8 +268,7 @@ fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResult) -> Failu
         let script = &compiled.script;
         let files =
             |path: Option<&str>| file_of(&script.path, &script.source, &script.modules, path);
-        let circumstances =
-            Circumstances { ending, missing: current::take_missing(), limits: limits.shown() };
+        let circumstances = Circumstances { ending, limits: limits.shown() };
         Box::new(diagnose::run_error(&files, error, &compiled.names(), &circumstances))
     };
     if let Some(ending) = ending {

@@ -24,7 +24,7 @@ fn s10_a_top_level_that_leaves_something_deep_is_refused() {
         &format!("fn f(m, req) {{ 1 }} {deep} get(\"/\", Fn(\"f\").curry(m));"),
         "deeper than 127",
     );
-    let many = "let m = 1; for i in 0..100000 { m = Fn(\"f\").curry(m); }";
+    let many = "let m = 1; for i in 0..20000 { m = Fn(\"f\").curry(take(m)); }";
     check_refused(&format!("fn f(m) {{ 1 }} {many} const C = m;"), "scripts/test.rhai");
     assert_eq!(refused_with("const C = [[[1]]]; get(\"/\", |req| C);", &[]), "");
 }
@@ -41,7 +41,7 @@ fn s34_s36_sources_that_are_too_much_to_compile_are_refused_in_time() {
         let started = crate::clock::instant();
         let said = refused_with(&source, &[]);
         let took = crate::clock::instant() - started;
-        assert!(said.is_empty() || said.contains("compile"), "{said:.400}");
+        assert!(said.is_empty() || said.contains("compiling"), "{said:.400}");
         assert!(took < std::time::Duration::from_secs(10), "{took:?}");
     }
     for (open, close) in

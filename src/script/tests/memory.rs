@@ -24,7 +24,7 @@ fn s14_runs_without_cycles_leave_not_a_byte() {
         "for i in 0..100 { try { db.users.get(()) } catch (err) { } } 1",
         "for i in 0..10 { log.info(\"a line\", #{ i: i, text: \"some text\" }); print(i); } uuid()",
         "let m = #{}; for i in 0..100 { m.missing; m[\"a rather long name of a field that is missing\"]; } 1",
-        "v.field.that.is.missing",
+        "v.field.that.can.not_be",
         "throw \"text\"",
         "throw #{ code: \"NOT_FOUND\", message: \"no\" }",
         "throw status(404, #{ error: \"none\" })",

@@ -95,16 +95,17 @@ fn s7_comparing_deep_values_is_an_error_that_names_the_depth() {
     for body in ["v == w", "v != w", "[v].contains(w)", "w in [v]", "[v].index_of(w)"] {
         for make in [arrays::<20_000> as fn() -> Dynamic, maps::<20_000>] {
             let outcome = outcome(&ends("", &format!("let w = v; {body}"), make));
-            assert!(outcome.contains("nested deeper than 128"), "{outcome}: {body}");
+            assert!(outcome.contains("nested deeper than 128"), "{body}: {outcome}");
         }
     }
-    assert_eq!(outcome(&ends("", "let a = [v, v]; a.dedup(); a.len", arrays::<20_000>)), "200 2");
+    let outcome = outcome(&ends("", "let a = [v, v]; a.dedup(); a.len", arrays::<20_000>));
+    assert!(outcome.contains("nested deeper than 128"), "{outcome}");
 }
 
 #[test]
 fn s8_text_of_a_deep_value_is_cut_and_never_fails() {
     for body in ["v.to_string()", "to_debug(v)", "`${v}`", "\"a\" + v"] {
-        for make in [arrays::<100_000> as fn() -> Dynamic, maps::<60_000>] {
+        for make in [arrays::<50_000> as fn() -> Dynamic, maps::<30_000>] {
             let outcome = outcome(&ends("", body, make));
             assert!(outcome.starts_with("200 ") && outcome.contains('…'), "{body}: {outcome:.200}");
             assert!(outcome.len() < 1 << 20, "{body}");
