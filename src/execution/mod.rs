@@ -155,3 +155,89 @@ impl Drop for Counted<'_> {
         self.0.set(self.0.get() - 1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use rhai::{Dynamic, FnPtr};
+
+    use super::*;
+    use crate::config::{self, How, Variables};
+    use crate::script::handler::Vars;
+    use crate::script::load::{Candidate, Loader};
+    use crate::store::memory::MemoryStore;
+
+    /// A native function of the kind that nobody has thought of.
+    #[expect(
+        deprecated,
+        reason = "rhai marks what may change with its next version as deprecated; tests need it to plant natives"
+    )]
+    fn allocates_without_end() -> Dynamic {
+        let native = FnPtr::from_fn("native", |_context, _arguments| {
+            let mut held = Vec::new();
+            loop {
+                held.push(vec![0_u8; 1 << 20]);
+            }
+        });
+        native.unwrap().into()
+    }
+
+    fn nothing() -> Dynamic {
+        Dynamic::UNIT
+    }
+
+    fn generation(sources: &[(&str, &str)]) -> Generation {
+        let how = How { development: true, known_schemes: &[] };
+        let config =
+            config::load_text(Path::new("config.toml"), "", &Variables::of(&[]), how).unwrap();
+        let load = |(name, source): &(&str, &str)| {
+            let candidate = Candidate {
+                name: (*name).into(),
+                path: format!("scripts/{name}.rhai").into(),
+                source: (*source).into(),
+                modules: Arc::default(),
+                vars: Arc::new(Vars::new()),
+            };
+            Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
+        };
+        let scripts = sources.iter().map(load).collect();
+        Generation::join(1, Arc::new(config), Vec::new(), scripts, Vec::new()).unwrap()
+    }
+
+    async fn run_of(
+        executor: &Executor,
+        generation: &Generation,
+        script: &str,
+        handler: usize,
+        make: fn() -> Dynamic,
+    ) -> Result<String, String> {
+        let script = generation.script(script).unwrap();
+        let given = Given::new(1, "req_1".to_owned(), &script.name);
+        let input = Input::Made(make);
+        let run = Run { generation, script, handler, input, given, timeout: None };
+        let Executed { end, .. } = executor.execute(run).await;
+        let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
+        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn s21_a_script_that_runs_away_twice_is_stopped_until_it_is_saved_and_no_other_is() {
+        let source = "get(\"/\", |v| { v.call() }); get(\"/42\", |v| 40 + 2);";
+        let other = "get(\"/other\", |v| 40 + 2);";
+        let saved = generation(&[("bad", source), ("good", other)]);
+        let store: Arc<dyn Store> = Arc::new(MemoryStore::new(10));
+        let executor = Executor::new(&store, &saved.config.scripts).unwrap();
+        for _time in 0..2 {
+            assert_eq!(run_of(&executor, &saved, "bad", 1, nothing).await.as_deref(), Ok("42"));
+            let ended = run_of(&executor, &saved, "bad", 0, allocates_without_end).await;
+            assert_eq!(ended.unwrap_err(), "Runaway");
+        }
+        let stopped = run_of(&executor, &saved, "bad", 1, nothing).await;
+        assert_eq!(stopped.unwrap_err(), "Runaway");
+        assert_eq!(run_of(&executor, &saved, "good", 0, nothing).await.as_deref(), Ok("42"));
+
+        let again = generation(&[("bad", source), ("good", other)]);
+        assert_eq!(run_of(&executor, &again, "bad", 1, nothing).await.as_deref(), Ok("42"));
+    }
+}

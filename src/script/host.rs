@@ -144,11 +144,13 @@ impl Imports {
         path: &str,
         source: &str,
     ) -> Result<Rc<Module>, Box<EvalAltResult>> {
-        let ast = compile(engine, path, source, self.deadline)
-            .map_err(|error| Box::new(EvalAltResult::from(error)))?;
         // A module stays with the engine, so it is not the run's that happens to import it first.
-        current::setting_up(SET_UP_BUDGET, || {
-            memory::handed_out(|| Ok(Module::eval_ast_as_new(Scope::new(), &ast, engine)?.into()))
+        memory::handed_out(|| {
+            let ast = compile(engine, path, source, self.deadline)
+                .map_err(|error| Box::new(EvalAltResult::from(error)))?;
+            current::setting_up(SET_UP_BUDGET, || {
+                Ok(Module::eval_ast_as_new(Scope::new(), &ast, engine)?.into())
+            })
         })
     }
 }

@@ -158,7 +158,7 @@ fn s29_recursion_ends_as_such_however_it_is_written() {
     for (functions, body) in [
         ("fn f(x) { f(x + 1) }", "f(0)"),
         ("", "let f = |f| f.call(f); f.call(f)"),
-        ("fn f(x) { try { f(x + 1) } catch { 1 } }", "f(0)"),
+        ("fn f(x) { try { return f(x + 1); } catch { return 1; } }", "f(0)"),
         (&*format!("fn g(x) {{ x }} fn f(x) {{ {deep} }}"), "f(0)"),
         (&*format!("fn f(x) {{ {switches} }}"), "f(0)"),
     ] {
