@@ -126,11 +126,6 @@ impl Balance {
     pub(crate) fn bytes(self) -> u64 {
         u64::try_from(self.bytes).unwrap_or(0)
     }
-
-    /// Takes `bytes` out of the account: what left the run as plain data and is freed elsewhere. Negative: what came in.
-    pub(crate) fn hand_over(&mut self, bytes: isize) {
-        self.bytes = self.bytes.wrapping_sub(bytes);
-    }
 }
 
 /// Counts for `balance` until the guard is dropped. `runaway` is called where the run would pass four times `budget` bytes, and must not
@@ -192,12 +187,50 @@ pub(crate) fn room() -> usize {
     })
 }
 
-/// Does something that may hold a lock of the program while it allocates, such as logging: it is charged, but never suspended.
-pub(crate) fn uninterrupted<T>(act: impl FnOnce() -> T) -> T {
-    let at = ACCOUNT.with(|account| account.runaway_at.replace(isize::MAX));
+/// Does something whose memory is not the run's: what it allocates is freed elsewhere, what it frees was allocated elsewhere. It is never
+/// suspended for good, so it may hold a lock of the program, as logging does.
+pub(crate) fn uncharged<T>(act: impl FnOnce() -> T) -> T {
+    let before = Standing::now();
     let result = act();
-    ACCOUNT.with(|account| account.runaway_at.set(at));
+    before.restore(true);
     result
+}
+
+/// Builds plain data that leaves the run, where nothing but that data stays allocated and nothing of the run is freed: it is not charged. An
+/// error stays in the run and is.
+pub(crate) fn handed_out<T, E>(build: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    let before = Standing::now();
+    let result = build();
+    before.restore(result.is_ok());
+    result
+}
+
+/// An account as it stood.
+struct Standing {
+    bytes: isize,
+    containers: isize,
+    runaway_at: isize,
+}
+
+impl Standing {
+    /// As it stands; from here on nothing is suspended.
+    fn now() -> Self {
+        ACCOUNT.with(|account| Self {
+            bytes: account.bytes.get(),
+            containers: account.containers.get(),
+            runaway_at: account.runaway_at.replace(isize::MAX),
+        })
+    }
+
+    fn restore(self, uncharged: bool) {
+        ACCOUNT.with(|account| {
+            account.runaway_at.set(self.runaway_at);
+            if uncharged {
+                account.bytes.set(self.bytes);
+                account.containers.set(self.containers);
+            }
+        });
+    }
 }
 
 #[cfg(test)]
@@ -236,5 +269,37 @@ mod tests {
         drop(boxes);
         assert!(!is_over_budget(0));
         drop(entered);
+    }
+
+    #[test]
+    fn what_leaves_as_plain_data_is_not_charged_and_an_error_is() {
+        let mut balance = Balance::default();
+        let entered = enter(&mut balance, 1 << 20, never);
+        let sent = handed_out(|| Ok::<_, Vec<u8>>(vec![1_u8; 500])).unwrap();
+        assert_eq!(room(), 1 << 20);
+        let failed = handed_out(|| Err::<u8, _>(vec![1_u8; 500])).unwrap_err();
+        assert_eq!(room(), (1 << 20) - 500);
+        uncharged(|| drop(sent));
+        drop(failed);
+        assert_eq!(room(), 1 << 20);
+        drop(entered);
+        assert_eq!(balance.bytes(), 0);
+    }
+
+    #[test]
+    fn s22_eight_gigabytes_never_reach_the_system() {
+        thread_local! { static ASKED: Cell<bool> = const { Cell::new(false) } }
+        fn noted() {
+            ASKED.set(true);
+            std::panic::resume_unwind(Box::new(()));
+        }
+        let mut balance = Balance::default();
+        let entered = enter(&mut balance, 32 << 20, noted);
+        let layout = Layout::from_size_align(8 << 30, 8).unwrap();
+        let stopped =
+            std::panic::catch_unwind(|| ACCOUNT.with(|account| account.take(layout.size())));
+        assert!(stopped.is_err() && ASKED.get());
+        drop(entered);
+        assert_eq!(balance.bytes(), 0, "nothing was counted, for nothing was allocated");
     }
 }

@@ -5,3 +5,5 @@ mod hostile;
 mod payloads;
 mod routes;
 mod webhooks;
+mod scripting;
+mod sandbox;

@@ -199,7 +199,7 @@ impl Inbox {
                 generation,
                 script,
                 handler: at.handler,
-                input: Input::Event(input),
+                input: Input::Event(Rc::new(input)),
                 given,
                 timeout: handler.options.timeout.or(webhook.timeout),
             };

@@ -8,11 +8,12 @@ use std::time::Duration;
 use rhai::{AST, Dynamic, Engine, EvalAltResult, FnPtr, Module, ParseError, Scope};
 
 use super::api::register;
-use super::coroutine;
+use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
 use super::diagnose::Names;
 use super::handler::{Handler, Script, Sources, Vars};
 use super::host::{self, Shared};
+use super::host_call::HostReply;
 use crate::{clock, memory};
 
 /// How long the top level of a script may run.
@@ -32,12 +33,28 @@ pub(crate) struct Compiled {
 }
 
 impl Compiled {
-    /// Repeats the set-up phase that the loader has checked.
+    /// Repeats the set-up phase that the loader has checked, as the loader ran it: in a coroutine.
     pub(crate) fn new(
-        shared: &Shared,
+        shared: &Rc<Shared>,
+        stacks: &Rc<Stacks>,
         script: &Arc<Script>,
         memory_budget: u64,
     ) -> Result<Rc<Self>, SetUpError> {
+        let body = {
+            let (shared, script) = (Rc::clone(shared), Arc::clone(script));
+            move || {
+                prepare(
+                    &shared,
+                    &script.path,
+                    &script.source,
+                    &script.modules,
+                    &script.vars,
+                    PATIENCE,
+                )
+                .map(|prepared| (prepared.engine, prepared.handlers))
+            }
+        };
+        let mut coroutine = Coroutine::new(stacks, body).map_err(|_| SetUpError::NoStack)?;
         let mut balance = memory::Balance::default();
         let charged = memory::enter(&mut balance, memory_budget, coroutine::suspend_for_good);
         let running = current::enter(current::Slice {
@@ -47,10 +64,14 @@ impl Compiled {
             held_elsewhere: 0,
             given: None,
         });
-        let prepared =
-            prepare(shared, &script.path, &script.source, &script.modules, &script.vars, PATIENCE);
+        let step = coroutine.resume(HostReply::Unit);
         drop((running, charged));
-        let Prepared { engine, handlers, .. } = prepared?;
+        let (engine, handlers) = match step {
+            Step::Done(prepared) => prepared?,
+            Step::Slice | Step::Call(_) | Step::Runaway | Step::Panicked => {
+                return Err(SetUpError::Cut);
+            }
+        };
         let functions =
             handlers.into_iter().map(|(_, function)| with_own_constants(function)).collect();
         Ok(Rc::new(Self { script: Arc::clone(script), engine, functions, nothing: AST::empty() }))
@@ -90,8 +111,6 @@ pub(crate) struct Prepared {
     pub(crate) handlers: Vec<(Handler, FnPtr)>,
     /// For the loader to judge; calls do without.
     pub(crate) ast: AST,
-    /// The constants that the top level leaves, for the loader to judge.
-    pub(crate) constants: Vec<(String, Dynamic)>,
 }
 
 /// Why the set-up phase did not come to its end.
@@ -103,6 +122,12 @@ pub(crate) enum SetUpError {
     /// The top level failed or was ended.
     #[error(transparent)]
     Run(#[from] Box<EvalAltResult>),
+    /// There is no stack for it now.
+    #[error("no stack could be had")]
+    NoStack,
+    /// It was stopped from outside.
+    #[error("it did not come to its end")]
+    Cut,
 }
 
 /// Compiles, runs the top level once, and keeps what it registered.
@@ -115,13 +140,10 @@ pub(crate) fn prepare(
     patience: u32,
 ) -> Result<Prepared, SetUpError> {
     let mut engine = host::engine(shared, modules, vars, host::COMPILE_DEADLINE * patience);
-    let ast = host::compile(&engine, path, source)?;
+    let ast = host::compile(&engine, path, source, host::COMPILE_DEADLINE * patience)?;
     drop(register::take());
     let module = Module::eval_ast_as_new(Scope::new(), &ast, &engine);
     let handlers = register::take();
-    let module = module?;
-    let constants =
-        module.iter_var().map(|(name, value)| (name.to_owned(), value.clone())).collect();
-    engine.register_global_module(module.into());
-    Ok(Prepared { engine, handlers, ast, constants })
+    engine.register_global_module(module?.into());
+    Ok(Prepared { engine, handlers, ast })
 }

@@ -8,6 +8,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use corosensei::stack::{Stack, StackPointer};
 use corosensei::{CoroutineResult, Yielder};
@@ -21,6 +22,8 @@ pub(crate) const RESERVE_BYTES: usize = 1 << 20;
 const WARM_BYTES: usize = 64 << 10;
 /// Read, write and execute are forbidden here, so that an overflow never reaches a neighbour.
 const GUARD_BYTES: usize = 64 << 10;
+/// What memory is mapped in; larger pages only make the looks coarser.
+const PAGE_BYTES: usize = 4096;
 /// Free stacks that `trim` leaves mapped; making one anew costs 6 µs and its page faults.
 const FREE_STACKS_KEPT: usize = 64;
 /// Rhai's recursion within one operation needs this much stack for each byte of `memory_budget` (measured, with a margin of 2).
@@ -109,14 +112,48 @@ pub(crate) fn stack_bytes(memory_budget: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX).next_multiple_of(GUARD_BYTES)
 }
 
-/// How many stacks fit into the process's limit on address space; `None` without such a limit.
-#[expect(unsafe_code, reason = "getrlimit has no safe form in libc")]
+/// How many more stacks fit into the process's limit on address space; `None` without such a limit.
 pub(crate) fn stacks_that_fit(memory_budget: u64) -> Option<u64> {
+    let left =
+        address_space()?.saturating_sub(address_space_used()?).saturating_sub(ADDRESS_SPACE_LEFT);
+    Some(left / (stack_bytes(memory_budget) + GUARD_BYTES) as u64)
+}
+
+/// Address space that stays free for everything but stacks, where it is limited: an allocation that fails ends the process, a stack that
+/// cannot be had ends no more than a run.
+const ADDRESS_SPACE_LEFT: u64 = 256 << 20;
+/// Mappings that the process needs beside its stacks: threads, files, large allocations.
+const OTHER_MAPPINGS: usize = 4096;
+/// Linux allows so many mappings a process unless `vm.max_map_count` says otherwise; a stack takes two.
+const MAPPINGS_MAX: usize = 65_530;
+
+/// Stacks of all workers that are mapped now.
+static MAPPED: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the process can have another stack of so many bytes and stay well.
+fn may_map(bytes: usize) -> bool {
+    if MAPPED.load(Ordering::Relaxed) >= (MAPPINGS_MAX - OTHER_MAPPINGS) / 2 {
+        return false;
+    }
+    match (address_space(), address_space_used()) {
+        (Some(limit), Some(used)) => used + bytes as u64 + ADDRESS_SPACE_LEFT <= limit,
+        _ => true,
+    }
+}
+
+/// The process's limit on address space; `None` without one.
+#[expect(unsafe_code, reason = "getrlimit has no safe form in libc")]
+fn address_space() -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` is a valid place for the answer.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } != 0;
-    (!failed && limit.rlim_cur != libc::RLIM_INFINITY)
-        .then(|| limit.rlim_cur / (stack_bytes(memory_budget) + GUARD_BYTES) as u64)
+    (!failed && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
+}
+
+/// What of it is in use; `None` where the system does not tell.
+fn address_space_used() -> Option<u64> {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(pages.split(' ').next()?.parse::<u64>().ok()? * PAGE_BYTES as u64)
 }
 
 /// One stack: reserved, committed by use, with a guard below.
@@ -134,6 +171,9 @@ struct Mapped {
 impl Mapped {
     fn new(bytes: usize) -> io::Result<Self> {
         let mapped_bytes = bytes.checked_add(GUARD_BYTES).ok_or(io::ErrorKind::OutOfMemory)?;
+        if !may_map(mapped_bytes) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
         // SAFETY: a fresh anonymous mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
@@ -142,6 +182,7 @@ impl Mapped {
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
         }
+        MAPPED.fetch_add(1, Ordering::Relaxed);
         let base = (start as usize).checked_add(mapped_bytes).and_then(StackPointer::new);
         let stack = Self { base: base.ok_or(io::ErrorKind::OutOfMemory)?, mapped_bytes };
         let usable = (start as usize + GUARD_BYTES) as *mut libc::c_void;
@@ -164,12 +205,15 @@ impl Mapped {
 
     /// Gives the deep part back to the system if a run got that far: it has then touched the page below the warm part.
     fn cool(&self) {
-        let page = 4096;
         let warm = self.base.get() - WARM_BYTES;
         let mut resident = 0_u8;
         // SAFETY: the page lies within this mapping, and `resident` has room for the one byte that one page takes.
         let asked = unsafe {
-            libc::mincore((warm - page) as *mut libc::c_void, page, (&raw mut resident).cast())
+            libc::mincore(
+                (warm - PAGE_BYTES) as *mut libc::c_void,
+                PAGE_BYTES,
+                (&raw mut resident).cast(),
+            )
         };
         if asked == 0 && resident & 1 == 0 {
             return;
@@ -185,6 +229,7 @@ impl Drop for Mapped {
     fn drop(&mut self) {
         // SAFETY: this type alone owns the mapping, and no coroutine is on it any more.
         unsafe { libc::munmap(self.start() as *mut libc::c_void, self.mapped_bytes) };
+        MAPPED.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -284,8 +329,9 @@ impl<R: 'static> Coroutine<R> {
     }
 }
 
-impl<R> Drop for Coroutine<R> {
-    fn drop(&mut self) {
+impl<R> Coroutine<R> {
+    /// Ends it where it stands, on its own stack; one that has ended gives its stack back.
+    pub(crate) fn unwind(&mut self) {
         let Some(mut inner) = self.inner.take() else { return };
         let was_cut = !inner.done();
         let outer = RUNNING
@@ -295,6 +341,12 @@ impl<R> Drop for Coroutine<R> {
         if unwound.is_ok() || inner.done() {
             self.stacks.give_back(inner.into_stack(), self.deep || was_cut);
         }
+    }
+}
+
+impl<R> Drop for Coroutine<R> {
+    fn drop(&mut self) {
+        self.unwind();
     }
 }
 

@@ -4,13 +4,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
 use super::Ending;
 use super::coroutine::{self, RESERVE_BYTES, Suspend};
-use super::diagnose::Missing;
 use super::host_call::{Given, HostCall, HostError, HostReply};
 use crate::{clock, memory};
 
@@ -21,15 +20,15 @@ const OPERATIONS_PER_LOOK: u32 = 64;
 pub(crate) type Throw = Box<EvalAltResult>;
 
 thread_local! {
+    // What every operation looks at has nothing to drop, so that reaching it costs nothing.
     static CURRENT: Current = const { Current {
         phase: Cell::new(Phase::None),
         ending: Cell::new(None),
         slice_ends: Cell::new(None),
         operations: Cell::new(0),
         held_elsewhere: Cell::new(0),
-        given: RefCell::new(None),
-        missing: RefCell::new(None),
     } };
+    static GIVEN: RefCell<Option<Rc<Given>>> = const { RefCell::new(None) };
 }
 
 struct Current {
@@ -38,8 +37,6 @@ struct Current {
     slice_ends: Cell<Option<Instant>>,
     operations: Cell<u32>,
     held_elsewhere: Cell<usize>,
-    given: RefCell<Option<Rc<Given>>>,
-    missing: RefCell<Option<Missing>>,
 }
 
 /// What scripts may do at this time.
@@ -74,8 +71,8 @@ pub(crate) fn enter(slice: Slice) -> Entered {
         current.ending.set(slice.ending);
         current.slice_ends.set(Some(slice.ends));
         current.held_elsewhere.set(slice.held_elsewhere);
-        current.given.replace(slice.given);
     });
+    GIVEN.set(slice.given);
     Entered
 }
 
@@ -91,10 +88,8 @@ impl Entered {
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.with(|current| {
-            current.phase.set(Phase::None);
-            current.given.replace(None);
-        });
+        CURRENT.with(|current| current.phase.set(Phase::None));
+        GIVEN.set(None);
     }
 }
 
@@ -139,40 +134,58 @@ impl Current {
     }
 }
 
-/// Asks the outside and waits. `what` names it for the set-up phase, where nothing may be asked.
-pub(crate) fn ask(what: &str, call: HostCall) -> Result<HostReply, Throw> {
+/// Does what belongs to the set-up phase, such as the top level of a module that a handler imports: nothing may be asked, the run is not
+/// suspended meanwhile, and it ends when the work takes longer than `budget`.
+pub(crate) fn setting_up<T>(budget: Duration, work: impl FnOnce() -> T) -> T {
+    CURRENT.with(|current| {
+        if current.phase.get() != Phase::Handler {
+            return work();
+        }
+        current.phase.set(Phase::SetUp);
+        let slice_ends = current.slice_ends.replace(Some(clock::instant() + budget));
+        let result = work();
+        current.phase.set(Phase::Handler);
+        current.slice_ends.set(slice_ends);
+        result
+    })
+}
+
+/// Asks the outside and waits. `what` names it for the set-up phase, where nothing may be asked. `call` builds plain data that leaves the run,
+/// so it frees nothing of the run; `read` takes from the reply what the script gets.
+pub(crate) fn ask<T>(
+    what: &str,
+    call: impl FnOnce() -> Result<HostCall, Throw>,
+    read: impl FnOnce(&HostReply) -> Result<T, Throw>,
+) -> Result<T, Throw> {
     in_handler(what)?;
-    if memory::is_over_budget(CURRENT.with(|current| current.held_elsewhere.get())) {
-        CURRENT.with(|current| current.end(Ending::Memory));
-        obey()?;
-    }
-    match coroutine::suspend(Suspend::Call(call)) {
-        HostReply::Failed(error) => Err(thrown(&error)),
+    CURRENT.with(|current| {
+        if memory::is_over_budget(current.held_elsewhere.get()) {
+            current.end(Ending::Memory);
+        }
+    });
+    obey()?;
+    let reply = coroutine::suspend(Suspend::Call(memory::handed_out(call)?));
+    let result = obey().and_then(|()| match &reply {
+        HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => {
-            obey()?;
+            CURRENT.with(|current| current.end(Ending::Cancelled));
             Err(terminated(Ending::Cancelled))
         }
         reply @ (HostReply::Unit
         | HostReply::Bool(_)
         | HostReply::Count(_)
         | HostReply::Document(_)
-        | HostReply::Documents(_)) => {
-            obey()?;
-            Ok(reply)
-        }
-    }
+        | HostReply::Documents(_)) => read(reply),
+    });
+    memory::uncharged(|| drop(reply));
+    result
 }
 
 /// What the run was given, for what it may know without asking.
 pub(crate) fn given(what: &str) -> Result<Rc<Given>, Throw> {
     in_handler(what)?;
-    let given = CURRENT.with(|current| current.given.borrow().clone());
+    let given = GIVEN.with_borrow(Clone::clone);
     given.ok_or_else(|| fail(&format!("`{what}` works in a handler only")))
-}
-
-/// What a map lacked last.
-pub(crate) fn take_missing() -> Option<Missing> {
-    CURRENT.with(|current| current.missing.take())
 }
 
 /// Refuses in the set-up phase.

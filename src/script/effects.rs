@@ -17,8 +17,13 @@ pub(crate) struct Draft {
     reads: BTreeMap<DocumentKey, Version>,
     writes: Vec<(DocumentKey, Write)>,
     seen: BTreeMap<DocumentKey, Seen>,
+    /// Increments of documents that the run has not seen.
+    blind: BTreeMap<DocumentKey, Vec<(Box<str>, Number)>>,
     bytes: usize,
 }
+
+/// What an entry takes beside its texts.
+const ENTRY_BYTES: usize = 128;
 
 /// A document as the run sees it.
 #[derive(Clone, Debug)]
@@ -49,11 +54,10 @@ impl Draft {
             Read::Tombstone(_) => State::Tombstone,
             Read::Found { body, .. } => State::Present(body),
         };
-        for (_, write) in self.writes.iter().filter(|(written, _)| written == key) {
-            if let Write::Increment { field, by } = write {
-                state = State::Present(incremented(&state, field, *by));
-            }
+        for (field, by) in self.blind.remove(key).unwrap_or_default() {
+            state = State::Present(incremented(&state, &field, by));
         }
+        self.bytes += bytes_of(key, &state);
         self.seen.insert(key.clone(), Seen { state, base });
     }
 
@@ -129,6 +133,8 @@ impl Draft {
     pub(crate) fn increment(&mut self, key: &DocumentKey, field: Box<str>, by: Number) {
         if let Some(seen) = self.seen.get_mut(key) {
             seen.state = State::Present(incremented(&seen.state, &field, by));
+        } else {
+            self.blind.entry(key.clone()).or_default().push((field.clone(), by));
         }
         self.write(key, Write::Increment { field, by });
     }
@@ -159,7 +165,7 @@ impl Draft {
         let written = self.written(collection);
         let mut documents: BTreeMap<Box<str>, Json> = found
             .into_iter()
-            .filter(|document| !written.iter().any(|key| *key.id == *document.id))
+            .filter(|document| written.binary_search_by(|key| (*key.id).cmp(&document.id)).is_err())
             .map(|document| (document.id, document.body))
             .collect();
         for key in written {
@@ -193,7 +199,7 @@ impl Draft {
         count
     }
 
-    /// Bytes that wait for the commit.
+    /// Bytes that it holds, nearly: what waits for the commit, and what the run has seen.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
     }
@@ -209,6 +215,7 @@ impl Draft {
 
     fn see(&mut self, key: &DocumentKey, state: State) {
         let base = self.seen.get(key).and_then(|seen| seen.base);
+        self.bytes += bytes_of(key, &state);
         self.seen.insert(key.clone(), Seen { state, base });
     }
 
@@ -220,11 +227,15 @@ impl Draft {
     }
 
     fn write(&mut self, key: &DocumentKey, write: Write) {
-        if let Write::Put { body, .. } = &write {
-            self.bytes += body.0.len();
-        }
+        let body = if let Write::Put { body, .. } = &write { body.0.len() } else { 0 };
+        self.bytes += ENTRY_BYTES + key.id.len() + body;
         self.writes.push((key.clone(), write));
     }
+}
+
+fn bytes_of(key: &DocumentKey, state: &State) -> usize {
+    let body = if let State::Present(body) = state { body.0.len() } else { 0 };
+    ENTRY_BYTES + key.id.len() + body
 }
 
 fn object(body: &Json) -> Map<String, Value> {

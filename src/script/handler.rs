@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 pub(crate) use super::parts::Parts;
@@ -29,6 +30,8 @@ pub(crate) struct Script {
     pub(crate) handlers: Vec<Handler>,
     /// What of an event it looks at.
     pub(crate) reads: Reads,
+    /// Runs of it, on any worker, that allocated without bound.
+    pub(crate) runaways: AtomicU32,
 }
 
 /// `[vars]` of config.

@@ -1,7 +1,7 @@
 //! The engine that scripts run in: one for each script on each worker, cheap because the functions stand in modules that a worker's engines
 //! share. Its limits, its names, its imports; nothing of a run.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,10 +15,11 @@ use rhai::{
 
 use super::api::vars::Vars;
 use super::api::{self, OBJECTS};
+use super::compiled::SET_UP_BUDGET;
 use super::diagnose::COMPILE_DEADLINE_PASSED;
 use super::handler::Sources;
 use super::{builtins, current};
-use crate::clock;
+use crate::{clock, memory};
 
 /// Nested calls of script functions.
 const CALL_LEVELS_MAX: usize = 64;
@@ -68,9 +69,10 @@ pub(crate) fn engine(
         .set_max_strings_interned(0)
         .disable_symbol("eval")
         .on_print(api::log::print)
+        .on_debug(|text, _source, _position| api::log::debug(text))
         .on_progress(|_operations| current::on_operation().map(Dynamic::from))
-        .set_module_resolver(Imports::new(Arc::clone(modules)));
-    stop_slow_compiles(&mut engine, deadline);
+        .set_module_resolver(Imports::new(Arc::clone(modules), deadline));
+    stop_slow_compiles(&mut engine);
     answer_names(&mut engine, Vars::new(vars));
     engine
 }
@@ -102,53 +104,38 @@ fn answer_names(engine: &mut Engine, vars: Vars) {
     });
 }
 
+thread_local! {
+    /// When the compile on this thread has to be through.
+    static COMPILE_ENDS: Cell<Option<Instant>> = const { Cell::new(None) };
+}
+
 /// Compiling is quadratic in some constructs; a source within the size cap may still take seconds.
 #[expect(
     deprecated,
     reason = "rhai marks what may change with its next version as deprecated; it is named here only"
 )]
-fn stop_slow_compiles(engine: &mut Engine, deadline: Duration) {
-    let started: RefCell<Option<Instant>> = RefCell::new(None);
-    engine.on_parse_token(move |token, position, _state| {
-        // The first token of a compile stands at its beginning; nothing else tells compiles apart.
-        let now = clock::instant();
-        let first = started.borrow().is_none() || position.is_beginning_of_file();
-        if first {
-            started.replace(Some(now));
-        }
-        let late = started
-            .borrow()
-            .is_some_and(|started| now.saturating_duration_since(started) > deadline);
+fn stop_slow_compiles(engine: &mut Engine) {
+    engine.on_parse_token(|token, _position, _state| {
+        let late = COMPILE_ENDS.get().is_some_and(|ends| clock::instant() >= ends);
         if late && token != Token::EOF {
-            started.replace(None);
             return Token::LexError(LexError::Runtime(COMPILE_DEADLINE_PASSED.to_owned()).into());
-        }
-        if token == Token::EOF {
-            started.replace(None);
         }
         token
     });
 }
 
-trait Beginning {
-    fn is_beginning_of_file(&self) -> bool;
-}
-
-impl Beginning for Position {
-    fn is_beginning_of_file(&self) -> bool {
-        self.line() == Some(1) && self.position() == Some(1)
-    }
-}
-
 /// `import "lib/…"`: only what is in the set resolves, computed names too. There is no file access here at all.
 struct Imports {
     sources: Arc<Sources>,
+    /// `None` while it is being loaded. Nothing is suspended meanwhile, so only what it imports itself can meet that.
     loaded: RefCell<HashMap<String, Option<Rc<Module>>>>,
+    /// For compiling one of them.
+    deadline: Duration,
 }
 
 impl Imports {
-    fn new(sources: Arc<Sources>) -> Self {
-        Self { sources, loaded: RefCell::default() }
+    fn new(sources: Arc<Sources>, deadline: Duration) -> Self {
+        Self { sources, loaded: RefCell::default(), deadline }
     }
 
     fn load(
@@ -157,9 +144,14 @@ impl Imports {
         path: &str,
         source: &str,
     ) -> Result<Rc<Module>, Box<EvalAltResult>> {
-        let ast =
-            compile(engine, path, source).map_err(|error| Box::new(EvalAltResult::from(error)))?;
-        Ok(Module::eval_ast_as_new(Scope::new(), &ast, engine)?.into())
+        // A module stays with the engine, so it is not the run's that happens to import it first.
+        memory::handed_out(|| {
+            let ast = compile(engine, path, source, self.deadline)
+                .map_err(|error| Box::new(EvalAltResult::from(error)))?;
+            current::setting_up(SET_UP_BUDGET, || {
+                Ok(Module::eval_ast_as_new(Scope::new(), &ast, engine)?.into())
+            })
+        })
     }
 }
 
@@ -183,21 +175,53 @@ impl ModuleResolver for Imports {
         let Some((file, source)) = self.sources.get_key_value(file.as_str()) else {
             return Err(Box::new(EvalAltResult::ErrorModuleNotFound(path.to_owned(), position)));
         };
-        self.loaded.borrow_mut().insert(path.to_owned(), None);
+        let loading = Loading::new(self, path);
         let module = self.load(engine, file, source);
-        match &module {
-            Ok(module) => self.loaded.borrow_mut().insert(path.to_owned(), Some(Rc::clone(module))),
-            Err(_) => self.loaded.borrow_mut().remove(path),
-        };
-        module.map_err(|error| {
-            Box::new(EvalAltResult::ErrorInModule(path.to_owned(), error, position))
-        })
+        drop(loading);
+        match module {
+            Ok(module) => {
+                memory::uncharged(|| {
+                    self.loaded.borrow_mut().insert(path.to_owned(), Some(Rc::clone(&module)))
+                });
+                Ok(module)
+            }
+            Err(error) => {
+                Err(Box::new(EvalAltResult::ErrorInModule(path.to_owned(), error, position)))
+            }
+        }
     }
 }
 
-/// Source to AST, with its path for error messages.
-pub(crate) fn compile(engine: &Engine, path: &str, source: &str) -> Result<AST, rhai::ParseError> {
-    let mut ast = engine.compile_with_scope(&known_names(), source)?;
+/// Marks a module as being loaded, until it is dropped, by a panic too.
+struct Loading<'a> {
+    imports: &'a Imports,
+    path: &'a str,
+}
+
+impl<'a> Loading<'a> {
+    fn new(imports: &'a Imports, path: &'a str) -> Self {
+        memory::uncharged(|| imports.loaded.borrow_mut().insert(path.to_owned(), None));
+        Self { imports, path }
+    }
+}
+
+impl Drop for Loading<'_> {
+    fn drop(&mut self) {
+        memory::uncharged(|| self.imports.loaded.borrow_mut().remove(self.path));
+    }
+}
+
+/// Source to AST, with its path for error messages. This is the only way to compile, so that none goes on past its deadline.
+pub(crate) fn compile(
+    engine: &Engine,
+    path: &str,
+    source: &str,
+    deadline: Duration,
+) -> Result<AST, rhai::ParseError> {
+    let outer = COMPILE_ENDS.replace(Some(clock::instant() + deadline));
+    let compiled = engine.compile_with_scope(&known_names(), source);
+    COMPILE_ENDS.set(outer);
+    let mut ast = compiled?;
     ast.set_source(path);
     Ok(ast)
 }

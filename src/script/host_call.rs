@@ -149,37 +149,3 @@ impl Given {
         uuid::Builder::from_random_bytes(chance.u128(..).to_be_bytes()).into_uuid()
     }
 }
-
-impl HostCall {
-    /// Bytes of heap that it carries out of the run, nearly.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Sleep(_)
-            | Self::Get(_)
-            | Self::Delete { .. }
-            | Self::Increment { .. }
-            | Self::Find { .. }
-            | Self::Count { .. } => 0,
-            Self::Insert { body, .. } | Self::Put { body, .. } => body.0.len(),
-            Self::Patch { changes, .. } => changes.0.len(),
-        }
-    }
-}
-
-impl HostReply {
-    /// Bytes of heap that it brings into the run, nearly.
-    pub(crate) fn heap_bytes(&self) -> usize {
-        match self {
-            Self::Unit
-            | Self::Bool(_)
-            | Self::Count(_)
-            | Self::Failed(_)
-            | Self::Ended
-            | Self::Document(None) => 0,
-            Self::Document(Some(body)) => body.0.len(),
-            Self::Documents(bodies) => {
-                bodies.iter().map(|body| body.0.len() + size_of::<Json>()).sum()
-            }
-        }
-    }
-}

@@ -1,12 +1,14 @@
 //! Is a new version of a script fit to serve? On the loader thread, never on a worker: compile under a cap and a deadline, run the set-up
 //! phase in a coroutine with budgets, list the handlers as plain data. What does not pass here is never compiled on a worker.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
 
-use rhai::{AST, Dynamic, FnPtr};
+use rhai::{AST, ASTNode, Array, Dynamic, Expr, FnPtr, Map, ParseError, Scope, Stmt};
 
+use super::api::register;
 use super::compiled::{Prepared, SET_UP_BUDGET, SetUpError, prepare};
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
@@ -14,13 +16,16 @@ use super::diagnose::{self, Circumstances, Exports, Names};
 use super::handler::{Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
-use super::value::{self, Limits, Reason};
+use super::value::LEVELS_MAX;
 use super::{Ending, host, lint, parts, refusal};
 use crate::frame::Frame;
 use crate::{clock, memory};
 
 /// One file's source, at most; the worst of this size compiles in 1.4 s without a deadline.
 pub(crate) const SOURCE_BYTES_MAX: usize = 64 << 10;
+
+/// Values in a constant, at most; it bounds the look at them where closures share what they hold.
+const VALUES_MAX: usize = 1_000_000;
 
 /// The loader's own engine parts and stack.
 pub(crate) struct Loader {
@@ -62,12 +67,12 @@ impl Loader {
     /// Judges one script.
     pub(crate) fn load(&self, candidate: &Candidate) -> Loaded {
         match self.set_up(candidate) {
-            Ok((handlers, frames)) => {
+            Ok(Judged { handlers, broken, frames }) => {
                 let (errors, warnings): (Vec<_>, Vec<_>) = frames
                     .into_iter()
                     .partition(|frame| frame.severity == crate::frame::Severity::Error);
                 let script = if errors.is_empty() {
-                    Ok(Arc::new(script(candidate, handlers)))
+                    Ok(Arc::new(script(candidate, handlers, &broken)))
                 } else {
                     Err(errors)
                 };
@@ -78,7 +83,7 @@ impl Loader {
     }
 
     /// Runs `judge` in a coroutine under the set-up budgets. Everything that the script made is dropped in there.
-    fn set_up(&self, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Frame>), Frame> {
+    fn set_up(&self, candidate: &Candidate) -> Result<Judged, Frame> {
         let limit = |ending| refusal::limit(candidate.site(), ending);
         let (shared, judged) = (Rc::clone(&self.shared), candidate.clone());
         let mut coroutine = Coroutine::new(&self.stacks, move || judge(&shared, &judged))
@@ -93,8 +98,11 @@ impl Loader {
             given: None,
         });
         let step = coroutine.resume(HostReply::Unit);
+        // Sticky: also where the script came to its end by swallowing it.
+        let ended = running.ending();
         drop((running, charged));
         match step {
+            Step::Done(Ok(_)) if let Some(ending) = ended => Err(limit(ending)),
             Step::Done(judged) => judged,
             Step::Runaway => Err(limit(Ending::Memory)),
             Step::Slice | Step::Call(_) => Err(limit(Ending::Cpu)),
@@ -104,9 +112,9 @@ impl Loader {
 }
 
 /// Inside the coroutine: the set-up phase, and what is said of it.
-fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Frame>), Frame> {
+fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Frame> {
     let Candidate { path, source, modules, vars, .. } = candidate;
-    let names = names(shared, candidate);
+    let (names, broken) = names(shared, candidate);
     let prepared = prepare(shared, path, source, modules, vars, 1)
         .map_err(|error| frame(candidate, &error, &names))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
@@ -115,14 +123,24 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Fr
             lint::shared_capture(path, source, &prepared.ast, function)
         }),
     );
-    frames.extend(too_deep(candidate, &prepared.constants));
+    frames.extend(broken_imports(candidate, &prepared.ast, &broken, &names));
+    frames.extend(too_deep(candidate, &prepared));
     frames.extend(repeated(candidate, &prepared.handlers));
     frames.extend(parameters(candidate, &prepared));
     let with_parts = |(handler, function): (Handler, FnPtr)| Handler {
         parts: parts::of(&prepared.ast, &function).map(Arc::new),
         ..handler
     };
-    Ok((prepared.handlers.into_iter().map(with_parts).collect(), frames))
+    let handlers = prepared.handlers.into_iter().map(with_parts).collect();
+    Ok(Judged { handlers, broken: broken.into_keys().collect(), frames })
+}
+
+/// What the loader keeps of a script that came through its set-up phase.
+struct Judged {
+    handlers: Vec<Handler>,
+    /// Modules that do not compile; no worker gets them.
+    broken: Vec<Arc<str>>,
+    frames: Vec<Frame>,
 }
 
 fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
@@ -130,29 +148,60 @@ fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
         SetUpError::Compile(error) => {
             diagnose::compile_error(&candidate.path, &candidate.source, error, names)
         }
+        SetUpError::NoStack | SetUpError::Cut => refusal::limit(candidate.site(), Ending::Stack),
         SetUpError::Run(error) => match Ending::of(error) {
             Some(ending) => refusal::limit(candidate.site(), ending),
             None => diagnose::run_error(
                 &|path| file_of(&candidate.path, &candidate.source, &candidate.modules, path),
                 error,
                 names,
-                &Circumstances { missing: current::take_missing(), ..Circumstances::default() },
+                &Circumstances::default(),
             ),
         },
     }
 }
 
-/// What a script may name, for suggestions and for finding what does not exist.
-fn names(shared: &Shared, candidate: &Candidate) -> Names {
+/// What a script may name, for suggestions and for finding what does not exist; and the modules that do not compile.
+fn names(shared: &Shared, candidate: &Candidate) -> (Names, BTreeMap<Arc<str>, ParseError>) {
     let engine = host::engine(shared, &candidate.modules, &candidate.vars, host::COMPILE_DEADLINE);
     let mut names = Names::of(&engine, &host::known_names());
+    let mut broken = BTreeMap::new();
     for (path, source) in &*candidate.modules {
-        // One that does not compile is told of by whoever imports it.
-        if let Ok(ast) = host::compile(&engine, path, source) {
-            names.imports.insert(path.trim_end_matches(".rhai").into(), Exports::of(&ast));
+        match host::compile(&engine, path, source, host::COMPILE_DEADLINE) {
+            Ok(ast) => {
+                names.imports.insert(path.trim_end_matches(".rhai").into(), Exports::of(&ast));
+            }
+            Err(error) => _ = broken.insert(Arc::clone(path), error),
         }
     }
-    names
+    (names, broken)
+}
+
+/// Imports inside functions, which the set-up phase does not come to, of modules that do not compile.
+fn broken_imports(
+    candidate: &Candidate,
+    ast: &AST,
+    broken: &BTreeMap<Arc<str>, ParseError>,
+    names: &Names,
+) -> Vec<Frame> {
+    let mut imported = BTreeSet::new();
+    if !broken.is_empty() {
+        ast.walk(&mut |nodes| {
+            if let Some(ASTNode::Stmt(Stmt::Import(import, _))) = nodes.last()
+                && let Expr::StringConstant(path, _) = &import.0
+            {
+                imported.insert(format!("{path}.rhai"));
+            }
+            true
+        });
+    }
+    let broken = broken.iter().filter(|(path, _)| imported.contains(&***path));
+    broken
+        .filter_map(|(path, error)| {
+            let source = candidate.modules.get(path)?;
+            Some(diagnose::compile_error(path, source, error, names))
+        })
+        .collect()
 }
 
 /// The file that one of Rhai's sources is, with its text; `None` asks for the script itself.
@@ -175,15 +224,47 @@ impl Candidate {
     }
 }
 
-/// Constants nested deeper than any JSON: each worker would have to copy and drop them.
-fn too_deep(candidate: &Candidate, constants: &[(String, Dynamic)]) -> Vec<Frame> {
-    let deep = constants.iter().filter(|(_, constant)| is_too_deep(constant));
-    deep.map(|(name, _)| refusal::deep_constant(candidate.site(), name)).collect()
+/// Constants, and values bound to handlers, that are nested deeper than any JSON: each worker would have to copy and drop them.
+fn too_deep(candidate: &Candidate, prepared: &Prepared) -> Vec<Frame> {
+    let constants = constants(prepared);
+    let constants = constants.iter().filter(|(_, constant)| is_deep(constant, LEVELS_MAX));
+    let mut frames: Vec<_> =
+        constants.map(|(name, _)| refusal::deep_constant(candidate.site(), name)).collect();
+    let bound = |(_, function): &&(Handler, FnPtr)| {
+        function.iter_curry().any(|bound| is_deep(bound, LEVELS_MAX))
+    };
+    let handlers = prepared.handlers.iter().filter(bound);
+    frames.extend(handlers.map(|(handler, _)| refusal::deep_capture(candidate.site(), handler)));
+    frames
 }
 
-fn is_too_deep(constant: &Dynamic) -> bool {
-    value::to_json(constant, Limits::NONE)
-        .is_err_and(|error| matches!(error.reason, Reason::TooDeep(_)))
+/// What the top level leaves as constants. Rhai keeps them where nobody can look, beside the functions, so it runs once more.
+fn constants(prepared: &Prepared) -> Vec<(String, Dynamic)> {
+    let mut scope = Scope::new();
+    // It came through the first time; a budget that ends it now is seen by who runs this.
+    _ = prepared.engine.run_ast_with_scope(&mut scope, &prepared.ast);
+    drop(register::take());
+    let constants = scope.iter().filter(|(_, is_constant, _)| *is_constant);
+    constants.map(|(name, _, value)| (name.to_owned(), value)).collect()
+}
+
+/// Whether anything in it is nested deeper than so many levels, or is more than anybody writes into a script.
+fn is_deep(value: &Dynamic, levels: usize) -> bool {
+    is_deeper(value, levels, &mut VALUES_MAX.clone())
+}
+
+fn is_deeper(value: &Dynamic, levels: usize, left: &mut usize) -> bool {
+    let mut deeper = |part: &Dynamic| {
+        *left = left.saturating_sub(1);
+        *left == 0 || levels == 0 || is_deeper(part, levels - 1, left)
+    };
+    if let Some(array) = value.read_lock::<Array>() {
+        return levels == 0 || array.iter().any(deeper);
+    }
+    if let Some(map) = value.read_lock::<Map>() {
+        return levels == 0 || map.values().any(deeper);
+    }
+    value.read_lock::<FnPtr>().is_some_and(|function| function.iter_curry().any(&mut deeper))
 }
 
 /// The same pattern twice for one webhook, or one route twice.
@@ -227,7 +308,11 @@ fn parameter_count(ast: &AST, function: &FnPtr) -> Option<usize> {
     defined.params.len().checked_sub(function.curry().len())
 }
 
-fn script(candidate: &Candidate, handlers: Vec<Handler>) -> Script {
+fn script(candidate: &Candidate, handlers: Vec<Handler>, broken: &[Arc<str>]) -> Script {
+    let mut modules = Arc::clone(&candidate.modules);
+    if !broken.is_empty() {
+        Arc::make_mut(&mut modules).retain(|path, _| !broken.contains(path));
+    }
     let names = |word: &str| {
         candidate.source.contains(word)
             || candidate.modules.values().any(|source| source.contains(word))
@@ -236,9 +321,10 @@ fn script(candidate: &Candidate, handlers: Vec<Handler>) -> Script {
         name: Arc::clone(&candidate.name),
         path: Arc::clone(&candidate.path),
         source: Arc::clone(&candidate.source),
-        modules: Arc::clone(&candidate.modules),
+        modules,
         vars: Arc::clone(&candidate.vars),
         handlers,
+        runaways: AtomicU32::new(0),
         reads: Reads { payload: names("payload"), headers: names("headers"), text: names("text") },
     }
 }

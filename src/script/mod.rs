@@ -18,6 +18,8 @@ pub(crate) mod builtins;
 pub(crate) mod value;
 pub(crate) mod diagnose;
 pub(crate) mod lint;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use self::builtins::ending::Ending;
 pub(crate) use self::host::Shared;

@@ -38,6 +38,13 @@ pub(super) fn deep_constant(site: Site<'_>, name: &str) -> Frame {
         .help("a constant is a value that could be JSON")
 }
 
+/// A handler is bound to a value that is nested deeper than JSON can be.
+pub(super) fn deep_capture(site: Site<'_>, handler: &Handler) -> Frame {
+    Frame::error("E0223", "this handler is bound to a value nested deeper than 127 levels")
+        .at(place(site, handler))
+        .help("a handler may use constants that could be JSON; build anything else inside it")
+}
+
 /// The same pattern twice for one webhook, or one route twice.
 pub(super) fn registered_twice(site: Site<'_>, handler: &Handler, subject: &str) -> Frame {
     Frame::error("E0224", format!("`{subject}` is registered twice in `{}`", site.path))

@@ -57,13 +57,16 @@ pub(crate) struct Task {
     pub(crate) limits: Limits,
 }
 
-/// What the handler is called with.
+/// What the handler is called with. It is shared with whoever may have to run the handler again.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
     /// A delivery, for a webhook's handler.
-    Event(EventInput),
+    Event(Rc<EventInput>),
     /// A request, for a route's.
     Request(Rc<RequestInput>),
+    /// A value that a test makes inside the run, where it belongs.
+    #[cfg(test)]
+    Made(fn() -> Dynamic),
 }
 
 /// What one run may use.
@@ -84,7 +87,7 @@ pub(crate) struct End {
     pub(crate) result: Result<Answer, Failure>,
     /// CPU time that it took.
     pub(crate) cpu: Duration,
-    /// Bytes that the run left behind: a cycle of closures.
+    /// Bytes that the run left behind: a cycle of closures, or what a runaway held. Everything else is counted exactly, so it is 0.
     pub(crate) leaked: u64,
 }
 
@@ -118,12 +121,16 @@ pub(crate) enum Failure {
 /// Runs to the end.
 pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perform) -> End {
     let Task { compiled, handler, input, given, limits } = task;
-    let body = move || finish(&compiled, handler, &input, &limits);
+    let body = {
+        // The input is not the run's own memory, so its last owner stands outside.
+        let (compiled, input) = (Rc::clone(&compiled), input.clone());
+        move || finish(&compiled, handler, &input, &limits)
+    };
     let coroutine = match Coroutine::new(stacks, body) {
         Ok(coroutine) => coroutine,
         Err(_) => return End { result: Err(Failure::NoStack), cpu: Duration::ZERO, leaked: 0 },
     };
-    let deadline = clock::instant() + limits.timeout;
+    let deadline = given.started + limits.timeout;
     let mut active = Active {
         coroutine,
         given,
@@ -133,9 +140,12 @@ pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perfo
         ending: None,
     };
     let result = active.drive(perform, deadline).await;
-    let handed_out = result.as_ref().map_or(0, |answer| answer.body.len());
-    active.balance.hand_over(handed_out.cast_signed());
-    End { result, cpu: active.cpu, leaked: active.balance.bytes() }
+    // A panic's own traces cannot be told from what the script left.
+    let leaked = match &result {
+        Err(Failure::Panicked) => 0,
+        _ => active.balance.bytes(),
+    };
+    End { result, cpu: active.cpu, leaked }
 }
 
 /// A run between two slices.
@@ -157,9 +167,9 @@ impl Active {
     ) -> Result<Answer, Failure> {
         let mut reply = HostReply::Unit;
         loop {
-            let step = self.resume(reply, perform.held_bytes());
+            let (step, now) = self.resume(reply, perform.held_bytes());
             if self.ending.is_none() && matches!(step, Step::Slice | Step::Call(_)) {
-                self.ending = self.spent(deadline);
+                self.ending = self.spent(now, deadline);
             }
             reply = match step {
                 Step::Done(result) => return self.judged(result),
@@ -175,9 +185,12 @@ impl Active {
         }
     }
 
-    /// One slice: everything that natives and the allocator look for is in place exactly as long as it lasts.
-    fn resume(&mut self, reply: HostReply, held_elsewhere: usize) -> Step<Result<Answer, Failure>> {
-        self.balance.hand_over(-reply.heap_bytes().cast_signed());
+    /// One slice, and when it was over: everything that natives and the allocator look for is in place exactly as long as it lasts.
+    fn resume(
+        &mut self,
+        reply: HostReply,
+        held_elsewhere: usize,
+    ) -> (Step<Result<Answer, Failure>>, Instant) {
         let started = clock::instant();
         let running = current::enter(current::Slice {
             phase: Phase::Handler,
@@ -192,18 +205,16 @@ impl Active {
         drop(charged);
         self.ending = self.ending.or_else(|| running.ending());
         drop(running);
-        self.cpu += clock::instant().saturating_duration_since(started);
-        if let Step::Call(call) = &step {
-            self.balance.hand_over(call.heap_bytes().cast_signed());
-        }
-        step
+        let now = clock::instant();
+        self.cpu += now.saturating_duration_since(started);
+        (step, now)
     }
 
-    fn spent(&self, deadline: Instant) -> Option<Ending> {
+    fn spent(&self, now: Instant, deadline: Instant) -> Option<Ending> {
         if self.cpu > self.limits.cpu {
             return Some(Ending::Cpu);
         }
-        (clock::instant() >= deadline).then_some(Ending::Timeout)
+        (now >= deadline).then_some(Ending::Timeout)
     }
 
     async fn answer(
@@ -238,6 +249,20 @@ impl Active {
     }
 }
 
+/// A run that nobody waits for any more is unwound, and whatever stops the unwinding finds that the run has ended.
+impl Drop for Active {
+    fn drop(&mut self) {
+        let _running = current::enter(current::Slice {
+            phase: Phase::Handler,
+            ending: self.ending.or(Some(Ending::Cancelled)),
+            ends: self.given.started,
+            held_elsewhere: 0,
+            given: None,
+        });
+        self.coroutine.unwind();
+    }
+}
+
 /// Inside the coroutine: input to value, the handler, its result to plain data. Every value is dropped in here.
 fn finish(
     compiled: &Compiled,
@@ -247,8 +272,8 @@ fn finish(
 ) -> Result<Answer, Failure> {
     let result = value_of(compiled, handler, input)
         .and_then(|input| compiled.call(handler, input))
-        .and_then(respond::answer);
-    result.map_err(|error| failure(compiled, limits, &error))
+        .and_then(|result| memory::handed_out(|| respond::answer(&result)));
+    result.map_err(|error| memory::uncharged(|| failure(compiled, limits, &error)))
 }
 
 fn value_of(
@@ -263,6 +288,8 @@ fn value_of(
             event::build(input, compiled.script.reads, parts)
         }
         Input::Request(input) => Ok(request::build(Rc::clone(input))),
+        #[cfg(test)]
+        Input::Made(make) => Ok(make()),
     }
 }
 
@@ -272,8 +299,7 @@ fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResult) -> Failu
         let script = &compiled.script;
         let files =
             |path: Option<&str>| file_of(&script.path, &script.source, &script.modules, path);
-        let circumstances =
-            Circumstances { ending, missing: current::take_missing(), limits: limits.shown() };
+        let circumstances = Circumstances { ending, limits: limits.shown() };
         Box::new(diagnose::run_error(&files, error, &compiled.names(), &circumstances))
     };
     if let Some(ending) = ending {

@@ -1,5 +1,6 @@
 //! A delivery: read → verify → commit → acknowledge, and only then handled; or handled and answered by its script (`respond = "script"`).
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use axum::http::Response;
@@ -98,7 +99,7 @@ async fn by_script(
     };
     let asked = Asked {
         at: found.handler,
-        input: Input::Event(input),
+        input: Input::Event(Rc::new(input)),
         subject: EventId(event.id.0).to_string(),
         timeout: webhook.timeout,
         // A sender that has left posts again; what its first delivery does is kept.

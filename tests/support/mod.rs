@@ -11,3 +11,6 @@ pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};
 pub(crate) use rhaiway::{Project, Rhaiway};
 pub(crate) use sender::{SECRET, Signed, clerk_event, signed, signed_at};
+
+mod table;
+pub(crate) use table::{Row, check_rows, check_rows_of, logged, routes};

@@ -27,17 +27,18 @@ pub(crate) struct Db;
 
 /// `db.users`.
 #[derive(Clone)]
-pub(crate) struct Collection(Arc<str>);
+pub(crate) struct Collection(ImmutableString);
 
 /// The functions.
 pub(crate) fn register(module: &mut Module) {
     module.set_custom_type::<Db>("Db");
     module.set_custom_type::<Collection>("Collection");
-    module.set_indexer_get_fn(|_db: &mut Db, name: ImmutableString| collection(&name));
+    module.set_indexer_get_fn(|_db: &mut Db, name: ImmutableString| collection(name));
     module.set_native_fn("get", |collection: Collection, id: Dynamic| get(&collection, &id));
     module.set_native_fn("insert", |collection: Collection, id: Dynamic, body: Map| {
-        let call = HostCall::Insert { key: key(&collection, &id)?, body: document(body)? };
-        unit(ask("db.insert", call)?)
+        let body = body.into();
+        let call = || Ok(HostCall::Insert { key: key(&collection, &id)?, body: document(&body)? });
+        ask("db.insert", call, unit)
     });
     module.set_native_fn("put", |collection: Collection, id: Dynamic, body: Map| {
         put(&collection, &id, body, None)
@@ -46,8 +47,10 @@ pub(crate) fn register(module: &mut Module) {
         put(&collection, &id, body, if_newer(&options)?)
     });
     module.set_native_fn("patch", |collection: Collection, id: Dynamic, changes: Map| {
-        let call = HostCall::Patch { key: key(&collection, &id)?, changes: document(changes)? };
-        boolean(ask("db.patch", call)?)
+        let changes = changes.into();
+        let call =
+            || Ok(HostCall::Patch { key: key(&collection, &id)?, changes: document(&changes)? });
+        ask("db.patch", call, boolean)
     });
     module.set_native_fn("delete", |collection: Collection, id: Dynamic| {
         delete(&collection, &id, false)
@@ -62,27 +65,29 @@ pub(crate) fn register(module: &mut Module) {
         },
     );
     module.set_native_fn("find", |collection: Collection, filter: Map| {
-        find(&collection, filter, Map::new())
+        find(&collection, &filter, &Map::new())
     });
     module.set_native_fn("find", |collection: Collection, filter: Map, options: Map| {
-        find(&collection, filter, options)
+        find(&collection, &filter, &options)
     });
-    module
-        .set_native_fn("list", |collection: Collection| find(&collection, Map::new(), Map::new()));
+    module.set_native_fn("list", |collection: Collection| {
+        find(&collection, &Map::new(), &Map::new())
+    });
     module.set_native_fn("list", |collection: Collection, options: Map| {
-        find(&collection, Map::new(), options)
+        find(&collection, &Map::new(), &options)
     });
-    module.set_native_fn("count", |collection: Collection| count(&collection, Map::new()));
-    module.set_native_fn("count", |collection: Collection, filter: Map| count(&collection, filter));
+    module.set_native_fn("count", |collection: Collection| count(&collection, &Map::new()));
+    module
+        .set_native_fn("count", |collection: Collection, filter: Map| count(&collection, &filter));
 }
 
-fn collection(name: &str) -> Result<Collection, Throw> {
+fn collection(name: ImmutableString) -> Result<Collection, Throw> {
     if name.is_empty() || name.len() > NAME_MAX || name.contains(char::is_control) {
         return Err(fail(
             "a collection's name has 1 to 512 characters, none of them a control character",
         ));
     }
-    Ok(Collection(name.into()))
+    Ok(Collection(name))
 }
 
 fn key(Collection(collection): &Collection, id: &Dynamic) -> Result<DocumentKey, Throw> {
@@ -94,12 +99,15 @@ fn key(Collection(collection): &Collection, id: &Dynamic) -> Result<DocumentKey,
     };
     let id: Arc<str> = match id.as_int() {
         Ok(number) => number.to_string().into(),
-        Err(_) => id.clone().into_immutable_string().map_err(|_| wrong())?.as_str().into(),
+        Err(_) => {
+            let text = id.read_lock::<ImmutableString>().ok_or_else(wrong)?;
+            if text.is_empty() || text.len() > NAME_MAX {
+                return Err(wrong());
+            }
+            text.as_str().into()
+        }
     };
-    if id.is_empty() || id.len() > NAME_MAX {
-        return Err(wrong());
-    }
-    Ok(DocumentKey { collection: Arc::clone(collection), id })
+    Ok(DocumentKey { collection: collection.as_str().into(), id })
 }
 
 fn described(id: &Dynamic) -> String {
@@ -110,31 +118,40 @@ fn described(id: &Dynamic) -> String {
     }
 }
 
-fn document(body: Map) -> Result<Json, Throw> {
-    Ok(Json(value::to_json(&body.into(), DOCUMENT)?.into()))
+fn document(body: &Dynamic) -> Result<Json, Throw> {
+    Ok(Json(value::to_json(body, DOCUMENT)?.into()))
 }
 
 fn get(collection: &Collection, id: &Dynamic) -> Result<Dynamic, Throw> {
-    match ask("db.get", HostCall::Get(key(collection, id)?))? {
-        HostReply::Document(Some(body)) => parsed(&body),
-        _ => Ok(Dynamic::UNIT),
-    }
+    ask(
+        "db.get",
+        || Ok(HostCall::Get(key(collection, id)?)),
+        |reply| match reply {
+            HostReply::Document(Some(body)) => parsed(body),
+            _ => Ok(Dynamic::UNIT),
+        },
+    )
 }
 
 fn put(
     collection: &Collection,
     id: &Dynamic,
     body: Map,
-    if_newer: Option<Box<str>>,
+    if_newer: Option<ImmutableString>,
 ) -> Result<bool, Throw> {
-    boolean(ask(
-        "db.put",
-        HostCall::Put { key: key(collection, id)?, body: document(body)?, if_newer },
-    )?)
+    let body = body.into();
+    let call = || {
+        Ok(HostCall::Put {
+            key: key(collection, id)?,
+            body: document(&body)?,
+            if_newer: if_newer.as_ref().map(|field| field.as_str().into()),
+        })
+    };
+    ask("db.put", call, boolean)
 }
 
 fn delete(collection: &Collection, id: &Dynamic, tombstone: bool) -> Result<(), Throw> {
-    unit(ask("db.delete", HostCall::Delete { key: key(collection, id)?, tombstone })?)
+    ask("db.delete", || Ok(HostCall::Delete { key: key(collection, id)?, tombstone }), unit)
 }
 
 fn increment(
@@ -148,13 +165,15 @@ fn increment(
         (_, Ok(number)) if number.is_finite() => Number::Float(number),
         _ => return Err(fail(&format!("`increment` adds a number, not {}", value::to_text(by)))),
     };
-    unit(ask(
-        "db.increment",
-        HostCall::Increment { key: key(collection, id)?, field: field.into(), by },
-    )?)
+    let call = || Ok(HostCall::Increment { key: key(collection, id)?, field: field.into(), by });
+    ask("db.increment", call, unit)
 }
 
-fn find(Collection(collection): &Collection, filter: Map, options: Map) -> Result<Dynamic, Throw> {
+fn find(
+    Collection(collection): &Collection,
+    filter: &Map,
+    options: &Map,
+) -> Result<Dynamic, Throw> {
     let (mut limit, mut after) = (LIMIT, None);
     for (name, option) in options {
         match name.as_str() {
@@ -164,14 +183,7 @@ fn find(Collection(collection): &Collection, filter: Map, options: Map) -> Resul
                 limit = number
                     .ok_or_else(|| fail(&format!("`limit` is a number from 1 to {LIMIT_MAX}")))?;
             }
-            "after" => {
-                after = Some(
-                    option
-                        .into_string()
-                        .map_err(|_| fail("`after` is the id of the last document seen"))?
-                        .into(),
-                )
-            }
+            "after" => after = Some(text(option, "`after` is the id of the last document seen")?),
             _ => {
                 return Err(fail(&format!(
                     "unknown option `{name}`; `find` and `list` know limit, after"
@@ -179,47 +191,45 @@ fn find(Collection(collection): &Collection, filter: Map, options: Map) -> Resul
             }
         }
     }
-    let call = HostCall::Find {
-        collection: Arc::clone(collection),
-        filter: to_filter(&filter)?,
-        after,
-        limit,
+    let call = || {
+        Ok(HostCall::Find {
+            collection: collection.as_str().into(),
+            filter: to_filter(filter)?,
+            after: after.as_ref().map(|after| after.as_str().into()),
+            limit,
+        })
     };
-    match ask("db.find", call)? {
+    ask("db.find", call, |reply| match reply {
         HostReply::Documents(bodies) => {
             Ok(bodies.iter().map(parsed).collect::<Result<Array, _>>()?.into())
         }
         _ => Ok(Array::new().into()),
-    }
+    })
 }
 
-fn count(Collection(collection): &Collection, filter: Map) -> Result<i64, Throw> {
-    match ask(
-        "db.count",
-        HostCall::Count { collection: Arc::clone(collection), filter: to_filter(&filter)? },
-    )? {
-        HostReply::Count(count) => Ok(i64::try_from(count).unwrap_or(i64::MAX)),
+fn count(Collection(collection): &Collection, filter: &Map) -> Result<i64, Throw> {
+    let call = || {
+        Ok(HostCall::Count { collection: collection.as_str().into(), filter: to_filter(filter)? })
+    };
+    ask("db.count", call, |reply| match reply {
+        HostReply::Count(count) => Ok(i64::try_from(*count).unwrap_or(i64::MAX)),
         _ => Ok(0),
-    }
+    })
 }
 
-fn if_newer(options: &Map) -> Result<Option<Box<str>>, Throw> {
+fn if_newer(options: &Map) -> Result<Option<ImmutableString>, Throw> {
     let mut field = None;
     for (name, option) in options {
         match name.as_str() {
-            "if_newer" => {
-                field = Some(
-                    option
-                        .clone()
-                        .into_string()
-                        .map_err(|_| fail("`if_newer` names a field"))?
-                        .into(),
-                )
-            }
+            "if_newer" => field = Some(text(option, "`if_newer` names a field")?),
             _ => return Err(fail(&format!("unknown option `{name}`; `put` knows if_newer"))),
         }
     }
     Ok(field)
+}
+
+fn text(value: &Dynamic, wanted: &str) -> Result<ImmutableString, Throw> {
+    value.clone().into_immutable_string().map_err(|_| fail(wanted))
 }
 
 fn tombstone(options: &Map) -> Result<bool, Throw> {
@@ -239,10 +249,10 @@ fn parsed(Json(body): &Json) -> Result<Dynamic, Throw> {
     Ok(value::from_json(body, Limits::NONE)?)
 }
 
-fn boolean(reply: HostReply) -> Result<bool, Throw> {
+fn boolean(reply: &HostReply) -> Result<bool, Throw> {
     Ok(matches!(reply, HostReply::Bool(true)))
 }
 
-fn unit(_reply: HostReply) -> Result<(), Throw> {
+fn unit(_reply: &HostReply) -> Result<(), Throw> {
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `log.info`, `warn`, `error`, `trace`, and `print`: lines of the script in the program's log, under the target `script`, with the run's
+//! `log.info`, `warn`, `error`, `trace`, and `print` and `debug`: lines of the script in the program's log, under the target `script`, with the run's
 //! subject beside them. A line is bounded, and never suspends the run.
 
 use rhai::{Dynamic, Map, Module};
@@ -39,6 +39,13 @@ pub(crate) fn print(text: &str) {
     }
 }
 
+/// What `debug` says.
+pub(crate) fn debug(text: &str) {
+    if let Ok(given) = given("debug") {
+        write(Level::DEBUG, &given, text, "");
+    }
+}
+
 fn line(level: Level, message: &Dynamic, fields: Option<Map>) -> Result<(), Throw> {
     let given = given("log")?;
     let fields = fields.map(|fields| value::to_text(&fields.into())).unwrap_or_default();
@@ -48,7 +55,7 @@ fn line(level: Level, message: &Dynamic, fields: Option<Map>) -> Result<(), Thro
 
 fn write(level: Level, given: &Given, message: &str, fields: &str) {
     let (message, fields) = (cut(message), cut(fields));
-    memory::uninterrupted(|| {
+    memory::uncharged(|| {
         macro_rules! say {
             ($level:expr) => {
                 tracing::event!(target: "script", $level, script = %given.script, subject = %given.subject, fields, "{message}")
@@ -58,6 +65,7 @@ fn write(level: Level, given: &Given, message: &str, fields: &str) {
             Level::ERROR => say!(Level::ERROR),
             Level::WARN => say!(Level::WARN),
             Level::INFO => say!(Level::INFO),
+            Level::DEBUG => say!(Level::DEBUG),
             _ => say!(Level::TRACE),
         }
     });

@@ -26,7 +26,7 @@ fn sleep(text: &str) -> Result<(), Throw> {
     if duration > SLEEP_MAX {
         return Err(fail("`sleep` waits for 60s at most"));
     }
-    ask("sleep", HostCall::Sleep(duration)).map(|_unit| ())
+    ask("sleep", || Ok(HostCall::Sleep(duration)), |_unit| Ok(()))
 }
 
 fn without_unit(given: &str) -> Result<(), Throw> {

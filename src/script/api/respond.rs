@@ -1,10 +1,11 @@
 //! What a handler returns, and what becomes of it: `status`, `response`, `html`, `redirect`, and the plain values. It is turned into an
 //! `Answer`, plain data, inside the run; what cannot be answered is the script's error and names the field at fault.
 
-use rhai::{Dynamic, ImmutableString, Map, Module};
+use rhai::{Blob, Dynamic, ImmutableString, Map, Module};
 
+use crate::script::builtins::ending::reserve;
 use crate::script::current::{Throw, fail};
-use crate::script::value::{self, Limits, Reason};
+use crate::script::value::{self, Kind, Limits, Reason, kind};
 
 /// A handler's result on its way to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,7 @@ pub(crate) struct Answer {
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
 const HTML: &str = "text/html; charset=utf-8";
+const BYTES: &str = "application/octet-stream";
 
 /// Headers that belong to the server or to the connection (RFC 9110, section 7.6.1).
 const RESERVED: [&str; 8] = [
@@ -62,44 +64,47 @@ pub(crate) fn register(module: &mut Module) {
 }
 
 /// The answer that a returned value is.
-pub(crate) fn answer(result: Dynamic) -> Result<Answer, Throw> {
-    match result.try_cast_result::<Response>() {
-        Ok(response) => response.into_answer(),
-        Err(plain) => {
-            let status = if plain.is_unit() { 204 } else { 200 };
-            Response { status, content_type: None, headers: Vec::new(), body: plain }.into_answer()
-        }
+pub(crate) fn answer(result: &Dynamic) -> Result<Answer, Throw> {
+    if let Some(response) = result.read_lock::<Response>() {
+        return response.answer();
     }
+    let status = if kind(result) == Kind::Unit { 204 } else { 200 };
+    let (content_type, body) = body(result)?;
+    Ok(Answer { status, content_type, headers: Vec::new(), body })
 }
 
 /// The answer that a thrown value is, if it is one.
 pub(crate) fn thrown_answer(thrown: &Dynamic) -> Option<Result<Answer, Throw>> {
-    thrown.clone().try_cast::<Response>().map(Response::into_answer)
+    thrown.read_lock::<Response>().map(|response| response.answer())
 }
 
 impl Response {
-    fn into_answer(self) -> Result<Answer, Throw> {
-        let (content_type, body) = match self.body {
-            body if body.is_unit() => (None, Vec::new()),
-            body if body.is_string() => {
-                (Some(TEXT), body.into_string().unwrap_or_default().into_bytes())
-            }
-            body if body.is_blob() => {
-                (Some("application/octet-stream"), body.into_blob().unwrap_or_default())
-            }
-            body => {
-                let text =
-                    value::to_json(&body, Limits::NONE).map_err(|error| match error.reason {
-                        Reason::Memory => error.into(),
-                        _ => fail(&format!("the result cannot be answered: {error}")),
-                    })?;
-                (Some(JSON), text.into_bytes())
-            }
-        };
+    fn answer(&self) -> Result<Answer, Throw> {
+        let (content_type, body) = body(&self.body)?;
         let given = self.headers.iter().any(|(name, _)| &**name == "content-type");
         let content_type = if given { None } else { self.content_type.or(content_type) };
-        Ok(Answer { status: self.status, content_type, headers: self.headers, body })
+        Ok(Answer { status: self.status, content_type, headers: self.headers.clone(), body })
     }
+}
+
+/// A value as the bytes of a body, with what they are.
+fn body(value: &Dynamic) -> Result<(Option<&'static str>, Vec<u8>), Throw> {
+    if kind(value) == Kind::Unit {
+        return Ok((None, Vec::new()));
+    }
+    if let Some(text) = value.read_lock::<ImmutableString>() {
+        reserve(text.len())?;
+        return Ok((Some(TEXT), text.as_bytes().to_vec()));
+    }
+    if let Some(blob) = value.read_lock::<Blob>() {
+        reserve(blob.len())?;
+        return Ok((Some(BYTES), blob.clone()));
+    }
+    let text = value::to_json(value, Limits::NONE).map_err(|error| match error.reason {
+        Reason::Memory => error.into(),
+        _ => fail(&format!("the result cannot be answered: {error}")),
+    })?;
+    Ok((Some(JSON), text.into_bytes()))
 }
 
 fn status(code: &Dynamic, body: Dynamic) -> Result<Response, Throw> {
@@ -146,6 +151,15 @@ fn headers(value: Dynamic) -> Result<Vec<(Box<str>, Box<str>)>, Throw> {
         let several =
             if value.is_array() { value.into_array().unwrap_or_default() } else { vec![value] };
         for value in several {
+            if !matches!(
+                kind(&value),
+                Kind::Text | Kind::Char | Kind::Int | Kind::Float | Kind::Bool
+            ) {
+                return Err(fail(&format!(
+                    "the value of header `{lower}` is {}; it must be a string or a number",
+                    kind(&value).words()
+                )));
+            }
             let text = value::to_text(&value);
             if !is_header_value(&text) {
                 return Err(fail(&format!(

@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn s7_comparing_deep_values_is_an_error_that_names_the_depth() {
         let error = |place: &str| format!("INVALID_VALUE: `{place}`: nested deeper than 128");
-        let arrays = error(&"[0]".repeat(128));
+        let arrays = error(&format!("{}…", "[0]".repeat(40)));
         for call in [
             "v == w",
             "v != w",
@@ -55,7 +55,7 @@ mod tests {
         ] {
             check_deep(20_000, false, call, &arrays);
         }
-        check_deep(20_000, true, "v == w", &error(&format!("x{}", ".x".repeat(127))));
+        check_deep(20_000, true, "v == w", &error(&format!("x{}.…", ".x".repeat(59))));
     }
 
     #[test]

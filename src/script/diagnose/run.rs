@@ -22,8 +22,6 @@ const OVERLOADS_SHOWN_MAX: usize = 4;
 pub(crate) struct Circumstances {
     /// Why the run was ended from outside, if it was.
     pub(crate) ending: Option<Ending>,
-    /// The last field that a map was asked for and did not have.
-    pub(crate) missing: Option<Missing>,
     /// What the run was allowed.
     pub(crate) limits: Limits,
 }
@@ -37,15 +35,6 @@ pub(crate) struct Limits {
     pub(crate) memory_budget: Box<str>,
     /// `[scripts] timeout`, or the handler's own.
     pub(crate) timeout: Box<str>,
-}
-
-/// A field that was not there.
-#[derive(Clone, Debug)]
-pub(crate) struct Missing {
-    /// What was asked for.
-    pub(crate) name: Box<str>,
-    /// What the map had instead; a few names are enough.
-    pub(crate) has: Vec<Box<str>>,
 }
 
 /// Finds the path and the text of a file by Rhai's name of it.
@@ -407,19 +396,7 @@ impl Fault<'_> {
             (format!("`{whole}` is `()`"), span)
         };
         let site = self.site.place(span, format!("absent, so `{asked}` has nothing to read"));
-        let mut frame = Frame::error("E0302", title).at(site);
-        if let Some(missing) = &self.circumstances.missing
-            && is_field
-            && *missing.name == *name
-        {
-            let has: Vec<&str> = missing.has.iter().take(8).map(AsRef::as_ref).collect();
-            let more = if missing.has.len() > has.len() { ", …" } else { "" };
-            frame = frame.help(if has.is_empty() {
-                "that map is empty".to_owned()
-            } else {
-                format!("it has: {}{more}", has.join(", "))
-            });
-        }
+        let frame = Frame::error("E0302", title).at(site);
         if asked == "[…]" {
             frame.help(format!("`?[` guards: `{whole}?[…]`, and `??` gives another value"))
         } else {

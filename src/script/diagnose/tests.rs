@@ -325,17 +325,6 @@ fn a_field_of_what_is_absent_names_the_field_before() {
 }
 
 #[test]
-fn the_fields_that_a_map_has_are_listed_when_the_host_saw_them() {
-    let circumstances = Circumstances {
-        missing: Some(Missing { name: "usr".into(), has: vec!["id".into(), "email".into()] }),
-        ..Circumstances::default()
-    };
-    let source = "webhook(\"w\", \"*\", |event| event.data.usr.b);";
-    let frame = Bench::new().first_frame(source, &circumstances).unwrap();
-    assert!(frame.help.contains(&"it has: id, email".to_owned()), "{}", told(&frame));
-}
-
-#[test]
 fn s30_a_closure_that_uses_what_is_being_used_is_told_to_copy() {
     let body =
         "let user = #{ xs: [#{ id: 1 }], primary: 1 };\nuser.xs.find(|e| e.id == user.primary)";
@@ -454,8 +443,7 @@ fn limits_name_their_value_and_their_key() {
         (Ending::Stopped, "stopped", "stays in the inbox"),
     ];
     for (ending, title, help) in rows {
-        let circumstances =
-            Circumstances { ending: Some(ending), missing: None, limits: limits.clone() };
+        let circumstances = Circumstances { ending: Some(ending), limits: limits.clone() };
         let source = "webhook(\"w\", \"*\", |event| { let i = 0; loop { i += 1; } });";
         let frame = Bench::new().first_frame(source, &circumstances).unwrap();
         let text = told(&frame);

@@ -57,6 +57,8 @@ enum Step {
 
 /// Longest part of a key that an error repeats; payloads choose their keys.
 const KEY_SHOWN_MAX: usize = 64;
+/// Bytes of the way that an error shows; behind a longer one nobody would find the reason.
+const PATH_SHOWN_MAX: usize = 120;
 
 impl ValueError {
     /// Such as `items[3].callback`; empty for the value as a whole.
@@ -93,7 +95,10 @@ impl From<Reason> for ValueError {
 impl fmt::Display for ValueError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if !self.steps.is_empty() {
-            write!(formatter, "`{}`: ", self.path())?;
+            let path = self.path();
+            let start = &path[..path.floor_char_boundary(PATH_SHOWN_MAX)];
+            let cut = if start.len() < path.len() { "…" } else { "" };
+            write!(formatter, "`{start}{cut}`: ")?;
         }
         self.reason.fmt(formatter)
     }

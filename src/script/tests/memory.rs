@@ -1,0 +1,71 @@
+//! What a run holds is counted exactly: what it leaves behind is a leak of its own, never noise.
+
+use super::{Worker, check, ends, nothing, outcome};
+
+const CYCLE: &str = "let x = #{}; let f = || x; x.f = f;";
+
+#[test]
+fn s14_cycles_of_closures_are_measured() {
+    let end = ends("", &format!("for i in 0..10000 {{ {CYCLE} }} 1"), nothing);
+    assert_eq!(outcome(&end), "200 1");
+    assert!((4 << 20..9 << 20).contains(&end.leaked), "{} bytes", end.leaked);
+}
+
+#[test]
+fn s14_runs_without_cycles_leave_not_a_byte() {
+    let worker = Worker::new();
+    let bodies = [
+        "1",
+        "#{ a: [1, 2, #{ b: \"text\" }] }",
+        "\"x\".repeat_it",
+        "for i in 0..100 { db.users.put(`u${i}`, #{ n: i, text: \"some text that is longer\" }); } 1",
+        "for i in 0..100 { db.users.get(i); db.users.find(#{ a: i, b: #{ gte: \"x\" } }, #{ limit: 5, after: \"k\" }); } 1",
+        "for i in 0..100 { db.users.increment(i, \"n\", 1); db.users.delete(i); db.users.count(); db.users.patch(i, #{ a: () }); } 1",
+        "for i in 0..100 { try { db.users.get(()) } catch (err) { } } 1",
+        "for i in 0..10 { log.info(\"a line\", #{ i: i, text: \"some text\" }); print(i); } uuid()",
+        "let m = #{}; for i in 0..100 { m.missing; m[\"a rather long name of a field that is missing\"]; } 1",
+        "v.field.that.can.not_be",
+        "throw \"text\"",
+        "throw #{ code: \"NOT_FOUND\", message: \"no\" }",
+        "throw status(404, #{ error: \"none\" })",
+        "response(#{ status: 201, headers: #{ \"x-one\": [\"a\", \"b\"] }, body: \"text\" })",
+        "html(\"<p>text that is longer than a few bytes</p>\")",
+        "json::parse(\"{\\\"a\\\":[1,2,3]}\")",
+        "parse_json(\"no\")",
+        "import \"lib/a\" as a; a::twice(21)",
+        "let f = |x| x * 2; [1, 2, 3].map(f)",
+        "sleep(\"1ms\"); [time::format(now()), hash::sha256(\"x\"), base64::encode(\"x\")].len",
+    ];
+    let bodies =
+        bodies.map(|body| body.replace("\"x\".repeat_it", "let s = \"\"; s.pad(100000, 'x'); s"));
+    let handlers: String = bodies
+        .iter()
+        .enumerate()
+        .map(|(n, body)| format!("get(\"/{n}\", |v| {{ {body} }});\n"))
+        .collect();
+    let compiled = worker.script_with(&handlers, &[("lib/a.rhai", "fn twice(x) { x * 2 }")]);
+    for (n, body) in bodies.iter().enumerate() {
+        for time in ["first", "second"] {
+            let end = worker.end(&compiled, n, nothing);
+            assert_eq!(end.leaked, 0, "{time}: {body}: {}", outcome(&end));
+        }
+    }
+}
+
+#[test]
+fn s12_s13_a_cycle_is_an_error_or_bounded_text_everywhere() {
+    let cases = [
+        ("x.to_json()", "a function cannot be JSON"),
+        ("x", "a function cannot be JSON"),
+        ("db.things.put(\"a\", x)", "a function cannot be JSON"),
+        ("throw x", "f"),
+        ("x == x", "a function cannot be compared"),
+        ("json::stringify(x)", "a function cannot be JSON"),
+    ];
+    for (act, part) in cases {
+        super::check_thrown("", &format!("{CYCLE} {act}"), part);
+    }
+    for act in ["print(x); 1", "x.to_string(); 1", "`${x}`; 1", "switch x { 1 => 2, _ => 1 }"] {
+        check("", &format!("{CYCLE} {act}"), "200 1");
+    }
+}
