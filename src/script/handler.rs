@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::imports::Imports;
 use crate::backoff::Backoff;
 
 /// Source texts by path below the scripts folder, such as `lib/money.rhai`.
@@ -20,6 +21,8 @@ pub(crate) struct Script {
     pub(crate) source: Arc<str>,
     /// Every module that it may import, computed names included.
     pub(crate) modules: Arc<Sources>,
+    /// Which of them: when one of these changes, the script is loaded anew.
+    pub(crate) imports: Imports,
     /// What `vars` gives, with which it was loaded.
     pub(crate) vars: Arc<Vars>,
     /// In the order of registration.

@@ -14,6 +14,7 @@ use super::diagnose::{self, Circumstances, Exports, Names};
 use super::handler::{Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
+use super::imports::Imports;
 use super::value::{self, Limits, Reason};
 use super::{Ending, host, lint, refusal};
 use crate::frame::Frame;
@@ -57,12 +58,12 @@ impl Loader {
     /// Judges one script.
     pub(crate) fn load(&self, candidate: &Candidate) -> Loaded {
         match self.set_up(candidate) {
-            Ok((handlers, frames)) => {
+            Ok(Judged { handlers, frames, imports }) => {
                 let (errors, warnings): (Vec<_>, Vec<_>) = frames
                     .into_iter()
                     .partition(|frame| frame.severity == crate::frame::Severity::Error);
                 let script = if errors.is_empty() {
-                    Ok(Arc::new(script(candidate, handlers)))
+                    Ok(Arc::new(script(candidate, handlers, imports)))
                 } else {
                     Err(errors)
                 };
@@ -73,7 +74,7 @@ impl Loader {
     }
 
     /// Runs `judge` in a coroutine under the set-up budgets. Everything that the script made is dropped in there.
-    fn set_up(&self, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Frame>), Frame> {
+    fn set_up(&self, candidate: &Candidate) -> Result<Judged, Frame> {
         let limit = |ending| refusal::limit(candidate.site(), ending);
         let (shared, judged) = (Rc::clone(&self.shared), candidate.clone());
         let mut coroutine = Coroutine::new(&self.stacks, move || judge(&shared, &judged))
@@ -98,8 +99,16 @@ impl Loader {
     }
 }
 
+/// A script that came to the end of its set-up phase.
+struct Judged {
+    handlers: Vec<Handler>,
+    /// What is said of it; errors among them keep it from serving.
+    frames: Vec<Frame>,
+    imports: Imports,
+}
+
 /// Inside the coroutine: the set-up phase, and what is said of it.
-fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Frame>), Frame> {
+fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Frame> {
     let Candidate { path, source, modules, vars, .. } = candidate;
     let names = names(shared, candidate);
     let prepared = prepare(shared, path, source, modules, vars, 1)
@@ -113,7 +122,10 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Fr
     frames.extend(too_deep(candidate, &prepared.constants));
     frames.extend(repeated(candidate, &prepared.handlers));
     frames.extend(parameters(candidate, &prepared));
-    Ok((prepared.handlers.into_iter().map(|(handler, _)| handler).collect(), frames))
+    let compile = |path: &str, source: &str| host::compile(&prepared.engine, path, source).ok();
+    let imports = Imports::of(&prepared.ast, modules, compile);
+    let handlers = prepared.handlers.into_iter().map(|(handler, _)| handler).collect();
+    Ok(Judged { handlers, frames, imports })
 }
 
 fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
@@ -218,7 +230,7 @@ fn parameter_count(ast: &AST, function: &FnPtr) -> Option<usize> {
     defined.params.len().checked_sub(function.curry().len())
 }
 
-fn script(candidate: &Candidate, handlers: Vec<Handler>) -> Script {
+fn script(candidate: &Candidate, handlers: Vec<Handler>, imports: Imports) -> Script {
     let names = |word: &str| {
         candidate.source.contains(word)
             || candidate.modules.values().any(|source| source.contains(word))
@@ -228,6 +240,7 @@ fn script(candidate: &Candidate, handlers: Vec<Handler>) -> Script {
         path: Arc::clone(&candidate.path),
         source: Arc::clone(&candidate.source),
         modules: Arc::clone(&candidate.modules),
+        imports,
         vars: Arc::clone(&candidate.vars),
         handlers,
         reads: Reads { payload: names("payload"), headers: names("headers"), text: names("text") },

@@ -4,6 +4,7 @@
 
 pub(crate) mod handler;
 pub(crate) mod load;
+pub(crate) mod imports;
 pub(crate) mod compiled;
 pub(crate) mod run;
 pub(crate) mod host_call;
