@@ -20,9 +20,6 @@ use super::{Ending, host, lint, refusal};
 use crate::frame::Frame;
 use crate::{clock, memory};
 
-/// One file's source, at most; the worst of this size compiles in 1.4 s without a deadline.
-pub(crate) const SOURCE_BYTES_MAX: usize = 64 << 10;
-
 /// The loader's own engine parts and stack.
 pub(crate) struct Loader {
     shared: Rc<Shared>,
