@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use matchit::Router;
+use matchit::{InsertError, Router};
 
 use crate::config::{Config, Respond};
-use crate::frame::{Frame, Place, Severity};
+use crate::frame::{Frame, Place};
 use crate::script::handler::{Handler, Method, Script, Trigger, first_match};
 use crate::script::refusal;
 use crate::webhook::Webhook;
@@ -170,13 +170,13 @@ impl Joint {
             shown: webhook.place.to_string(),
         };
         if BUILT_IN_PATHS.contains(&&*webhook.path) {
-            self.clash(&webhook.path, &claim, "Rhaiway itself", "built in");
+            self.clash(&webhook.path, &claim, None);
             return;
         }
         let (endpoint, claims) = self.endpoints.entry(webhook.path.as_ref().into()).or_default();
         if endpoint.webhook.is_some() {
             let other = claims[0].clone();
-            self.clash(&webhook.path, &claim, &other.what, &other.shown);
+            self.clash(&webhook.path, &claim, Some(&other));
         } else {
             endpoint.webhook = Some(index);
             claims.push(claim);
@@ -213,7 +213,7 @@ impl Joint {
 
     fn add_route(&mut self, method: Method, path: &str, at: HandlerRef, claim: Claim) {
         if BUILT_IN_PATHS.contains(&path) {
-            self.clash(path, &claim, "Rhaiway itself", "built in");
+            self.clash(path, &claim, None);
             return;
         }
         let (endpoint, claims) = self.endpoints.entry(path.into()).or_default();
@@ -224,7 +224,7 @@ impl Joint {
                 .find(|other| endpoint.webhook.is_some() || other.what.starts_with(method.word()))
                 .cloned();
             let other = other.unwrap_or_else(|| claims[0].clone());
-            self.clash(path, &claim, &other.what, &other.shown);
+            self.clash(path, &claim, Some(&other));
         } else {
             endpoint.routes.insert(method, at);
             claims.push(claim);
@@ -248,50 +248,58 @@ impl Joint {
                 let earlier =
                     handlers[..index].iter().find(|(_, _, others)| overlap(patterns, others));
                 if let Some((other_script, other, _)) = earlier {
-                    let claim = claim(script, handler, String::new());
-                    let shown = format!("{}:{}:{}", other_script.path, other.line, other.column);
-                    self.frames.push(Frame {
-                        code: "E0232",
-                        title: format!("two handlers would answer the same event of webhook `{}`", webhook.name),
-                        place: claim.place,
-                        help: vec!["with `respond = \"script\"` exactly one handler may match; make their patterns differ".to_owned()],
-                        notes: vec![format!("the other one is at {shown}")],
-                        also: Vec::new(),
-                        severity: Severity::Error,
-                    });
+                    self.frames.push(two_answer(webhook, (script, handler), (other_script, other)));
                 }
             }
         }
     }
 
-    fn clash(&mut self, path: &str, claim: &Claim, other: &str, shown: &str) {
+    /// `other` is whoever had the path first; nobody: Rhaiway itself.
+    fn clash(&mut self, path: &str, claim: &Claim, other: Option<&Claim>) {
         let here =
             if claim.place.is_none() { format!(" (at {})", claim.shown) } else { String::new() };
-        self.frames.push(Frame {
-            code: "E0231",
-            title: format!("`{path}` is taken: {}{here} and {other} both want it", claim.what),
-            place: claim.place.clone(),
-            help: vec!["give one of them another path".to_owned()],
-            notes: vec![format!("{other}: {shown}")],
-            also: Vec::new(),
-            severity: Severity::Error,
-        });
+        let them = other.map_or("Rhaiway itself", |other| &other.what);
+        let title = format!("`{path}` is taken: {}{here} and {them} both want it", claim.what);
+        let mut frame = Frame::error("E0231", title).help("give one of them another path");
+        frame.place = claim.place.clone();
+        match other {
+            Some(Claim { place: Some(place), .. }) => {
+                frame.also.push(labelled(place, "taken here"))
+            }
+            Some(other) => frame.notes.push(format!("{}: {}", other.what, other.shown)),
+            None => {}
+        }
+        self.frames.push(frame);
     }
 
     fn router(&mut self) -> Router<Endpoint> {
         let mut router = Router::new();
+        let mut served: Vec<(Box<str>, Claim)> = Vec::new();
         for (path, (endpoint, claims)) in std::mem::take(&mut self.endpoints) {
+            let claim = &claims[0];
             if let Err(error) = router.insert(&*path, endpoint) {
-                let claim = &claims[0];
-                self.frames.push(Frame {
-                    code: "E0231",
-                    title: format!("the path `{path}` of {} cannot be served: {error}", claim.what),
-                    place: claim.place.clone(),
-                    help: vec!["parameters are written `{name}`, the rest of a path `{*rest}`; two paths may differ in more than their parameters' names only".to_owned()],
-                    notes: if claim.place.is_none() { vec![format!("it is at {}", claim.shown)] } else { Vec::new() },
-                    also: Vec::new(),
-                    severity: Severity::Error,
-                });
+                let other = match &error {
+                    InsertError::Conflict { with } => {
+                        served.iter().find(|(path, _)| **path == **with)
+                    }
+                    _ => None,
+                };
+                if let Some((_, other)) = other {
+                    self.clash(&path, claim, Some(other));
+                    continue;
+                }
+                let title =
+                    format!("the path `{path}` of {} cannot be served: {error}", claim.what);
+                let mut frame = Frame::error("E0231", title).help(
+                    "parameters are written `{name}`, the rest of a path `{*rest}`; two paths must differ in more than their parameters' names",
+                );
+                frame.place = claim.place.clone();
+                if claim.place.is_none() {
+                    frame.notes.push(format!("it is at {}", claim.shown));
+                }
+                self.frames.push(frame);
+            } else {
+                served.push((path, claim.clone()));
             }
         }
         router
@@ -320,30 +328,38 @@ fn unknown_webhook(
     } else {
         format!("it declares {}", known.join(", "))
     };
-    Frame {
-        code: "E0233",
-        title: format!("config.toml has no webhook `{name}`"),
-        place: Some(place(script, handler)),
-        help: vec![format!("add a table [webhooks.{name}] to config.toml; {known}")],
-        notes: Vec::new(),
-        also: Vec::new(),
-        severity: Severity::Error,
-    }
+    Frame::error("E0233", format!("config.toml has no webhook `{name}`"))
+        .at(place(script, handler))
+        .help(format!("add a table [webhooks.{name}] to config.toml; {known}"))
 }
 
 fn no_types(webhook: &Webhook, script: &Script, handler: &Handler, pattern: &str) -> Frame {
-    Frame {
-        code: "E0234",
-        title: format!(
-            "events of webhook `{}` have no type, so `{pattern}` can never match",
-            webhook.name
-        ),
-        place: Some(place(script, handler)),
-        help: vec!["leave the pattern out, or write \"*\"".to_owned()],
-        notes: Vec::new(),
-        also: Vec::new(),
-        severity: Severity::Error,
-    }
+    let title = format!(
+        "events of webhook `{}` have no type, so `{pattern}` can never match",
+        webhook.name
+    );
+    Frame::error("E0234", title)
+        .at(place(script, handler))
+        .help("leave the pattern out, or write \"*\"")
+}
+
+/// Two handlers that could both answer one event.
+fn two_answer(
+    webhook: &Webhook,
+    (script, handler): (&Script, &Handler),
+    (other_script, other): (&Script, &Handler),
+) -> Frame {
+    let title = format!("two handlers would answer the same event of webhook `{}`", webhook.name);
+    Frame::error("E0232", title)
+        .at(place(script, handler))
+        .also(labelled(&place(other_script, other), "the other one"))
+        .help(
+            "with `respond = \"script\"` exactly one handler may match; make their patterns differ",
+        )
+}
+
+fn labelled(place: &Place, label: &str) -> Place {
+    Place { label: label.to_owned(), ..place.clone() }
 }
 
 /// Whether some type could match a pattern of each. Two patterns with stars are taken to overlap where their fixed ends agree.

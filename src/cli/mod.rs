@@ -12,6 +12,7 @@ mod logging;
 mod output;
 mod run;
 mod send;
+mod welcome;
 
 use self::output::Output;
 use crate::config::{self, Config, How};
@@ -133,7 +134,10 @@ fn post(output: &Output, config: &Path, arguments: &send::SendArgs) -> anyhow::R
 /// A runtime for commands that ask and wait.
 fn block_on<T>(future: impl Future<Output = T>) -> anyhow::Result<T> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(runtime.block_on(future))
+    let ended = runtime.block_on(future);
+    // What still runs is abandoned, not waited for: a second signal ends the process at once.
+    runtime.shutdown_background();
+    Ok(ended)
 }
 
 #[cfg(test)]

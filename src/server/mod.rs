@@ -126,11 +126,9 @@ pub(crate) async fn serve(
         };
         match accepted {
             Ok((stream, peer)) if front.connections.get() < front.connections_max => {
-                front.connections.set(front.connections.get() + 1);
-                let (front, stop) = (Rc::clone(&front), stop.clone());
+                let (counted, stop) = (Counted::new(&front), stop.clone());
                 tokio::task::spawn_local(async move {
-                    connection(&front, stream, peer.ip(), stop).await;
-                    front.connections.set(front.connections.get() - 1);
+                    connection(&counted.0, stream, peer.ip(), stop).await;
                 });
             }
             Ok((mut stream, _)) => {
@@ -143,6 +141,22 @@ pub(crate) async fn serve(
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+}
+
+/// A connection is counted while this lives, also where serving it panics.
+struct Counted(Rc<Front>);
+
+impl Counted {
+    fn new(front: &Rc<Front>) -> Self {
+        front.connections.set(front.connections.get() + 1);
+        Self(Rc::clone(front))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.connections.set(self.0.connections.get() - 1);
     }
 }
 
