@@ -2,3 +2,7 @@
 
 mod support;
 mod webhooks;
+mod reload;
+mod operators;
+mod cli;
+mod tidy;

@@ -33,7 +33,7 @@ pub(super) struct Arguments {
     /// Only events older than this one: the last of the page before
     #[arg(long, value_name = "ID")]
     after: Option<EventId>,
-    /// JSON: one object a line for a list, one object for an event
+    /// Print JSON: one object, or one a line
     #[arg(long)]
     json: bool,
 }

@@ -1,7 +1,6 @@
 //! `rhaiway run`: the runtime, headless. It says in one screen what it serves, what is missing and what to try; then it logs.
 
 use std::path::Path;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +14,8 @@ use crate::runtime::reload::Report;
 use crate::runtime::{Runtime, StartError, Stop, limits, runs_that_fit};
 use crate::units;
 
+/// The code of a secret that is not set or not used.
+const SECRET_MISSING: &str = "E0110";
 /// Longer ways to this program are no help on a line of 80 columns.
 const PROGRAM_MAX: usize = 32;
 
@@ -132,24 +133,19 @@ impl Voice {
             self.frame(frame);
         }
         if report.is_new && report.generation > 1 {
-            let list = |names: &[Arc<str>]| names.join(", ");
-            let what = [("changed", list(&report.changed)), ("removed", list(&report.removed))];
-            let told: Vec<String> = what
-                .iter()
-                .filter(|(_, names)| !names.is_empty())
-                .map(|(word, names)| format!("{word} {names}"))
-                .collect();
-            tracing::info!(
-                generation = report.generation,
-                changed = what[0].1,
-                removed = what[1].1,
-                "reloaded: {}",
-                if told.is_empty() {
-                    "a new script does not load".to_owned()
-                } else {
-                    told.join("; ")
-                }
-            );
+            let (changed, removed) = (report.changed.join(", "), report.removed.join(", "));
+            let what = match (changed.as_str(), removed.as_str()) {
+                ("", "") => "a new script, which does not load".to_owned(),
+                (_, "") => changed.clone(),
+                ("", _) => format!("without {removed}"),
+                _ => format!("{changed}; without {removed}"),
+            };
+            let generation = report.generation;
+            if self.is_terminal {
+                tracing::info!("generation {generation}: {what}");
+            } else {
+                tracing::info!(generation, changed, removed, "generation {generation}: {what}");
+            }
         }
     }
 
@@ -166,8 +162,13 @@ impl Voice {
 
     /// What works but deserves a word.
     fn warnings(&self, config: &Config) {
-        for frame in config.notes.iter() {
-            tracing::warn!(code = frame.code, "{}", frame.one_line());
+        for frame in &config.notes {
+            // On a terminal the screen names each variable that is missing.
+            if !self.is_terminal {
+                self.frame(frame);
+            } else if frame.code != SECRET_MISSING {
+                tracing::warn!("{}", frame.one_line());
+            }
         }
         if let Some(files) = limits::too_few_open_files() {
             tracing::warn!(

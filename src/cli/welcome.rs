@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 
 use super::output::harmless;
-use crate::config::{Config, Environment};
+use crate::config::{Config, Environment, Variable};
 use crate::generation::Generation;
 use crate::script::handler::Trigger;
-use crate::webhook::{Webhook, sample};
+use crate::webhook::sample;
 
 /// Lines of the table; a screen has 24.
 const ROWS_MAX: usize = 12;
@@ -40,19 +40,7 @@ pub(super) fn screen(
         lines
             .push(format!("Serve nothing until they load: {} (see above).", harmless(&names, 200)));
     }
-    let unset: Vec<&Webhook> = generation
-        .webhooks
-        .iter()
-        .map(AsRef::as_ref)
-        .filter(|webhook| !webhook.is_configured())
-        .collect();
-    for webhook in &unset {
-        let variables = webhook.unset.join(" or ");
-        lines.push(format!(
-            "Webhook {} waits for its secret: {variables} is not set.",
-            webhook.name
-        ));
-    }
+    lines.extend(missing(config));
     lines.extend(next(config, generation, program));
     lines.push(String::new());
     lines.join("\n")
@@ -83,6 +71,21 @@ fn table(generation: &Generation) -> Vec<String> {
         lines.push(format!("  … and {more} more routes"));
     }
     lines
+}
+
+/// Variables without which something does not work. Their values are nowhere here.
+fn missing(config: &Config) -> Vec<String> {
+    let line = |variable: &Variable| match (&variable.unusable, &variable.source) {
+        (Some(why), Some(source)) => Some(format!(
+            "Not used: {} from {source} ({}): {why}.",
+            variable.name, variable.purpose
+        )),
+        (_, None) if variable.required => {
+            Some(format!("Not set: {} ({}).", variable.name, variable.purpose))
+        }
+        _ => None,
+    };
+    config.variables.iter().filter_map(line).collect()
 }
 
 /// What to type next, so that it can be copied: a secret to try with, or a sample event.

@@ -298,6 +298,9 @@ pub(crate) fn follow(
                 if !reloader.has_changed() {
                     continue;
                 }
+                if rest(&hinted) {
+                    return;
+                }
             }
         }
         watching.renew();

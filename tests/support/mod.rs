@@ -4,7 +4,9 @@ mod eventually;
 mod http;
 mod rhaiway;
 mod sender;
+mod admin;
 
+pub(crate) use admin::admin;
 pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, request};
 pub(crate) use rhaiway::{Project, Rhaiway};
