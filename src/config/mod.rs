@@ -194,10 +194,6 @@ pub(crate) struct Webhook {
     pub(crate) place: Box<str>,
 }
 
-/// How a failed job is tried again where nobody says otherwise: about 11 hours in all.
-pub(crate) const RETRY: Backoff =
-    Backoff { max: 20, base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
-
 /// Who answers a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Respond {

@@ -1083,14 +1083,6 @@ fn h23_a_range_holds_its_addresses_and_no_others() {
 }
 
 #[test]
-fn retries_without_a_word_in_config_last_about_eleven_hours() {
-    let most: Duration =
-        (0..RETRY.max).map(|n| RETRY.cap.min(RETRY.base * 2_u32.saturating_pow(n))).sum();
-    let hours = most.as_secs() / 3600;
-    assert!((10..=12).contains(&hours), "{hours}");
-}
-
-#[test]
 fn a_variable_of_the_process_is_read_and_one_that_is_not_there_is_none() {
     assert!(process_variable("PATH").is_some_and(|path| !path.is_empty()));
     assert_eq!(process_variable("RHAIWAY_NO_SUCH_VARIABLE"), None);
