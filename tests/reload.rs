@@ -90,7 +90,7 @@ fn a_broken_version_keeps_the_old_one_serving_and_its_problem_is_told_once() {
     let line = rhaiway.wait_for_log("still serves");
     let line: serde_json::Value = serde_json::from_str(&line).expect("one JSON object a line");
     assert_eq!((line["level"].as_str(), line["code"].as_str()), (Some("ERROR"), Some("E0204")));
-    assert!(line["message"].as_str().unwrap().ends_with("at scripts/main.rhai:1:27"), "{line}");
+    assert!(line["message"].as_str().unwrap().ends_with("at scripts/main.rhai:1:26"), "{line}");
     assert_eq!(rhaiway.get("/").text(), "good");
     assert_eq!(rhaiway.generation(&project), before);
     // Further looks do not say it again.
@@ -363,7 +363,11 @@ fn a_job_that_failed_runs_again_as_soon_as_its_script_is_saved() {
 
 #[test]
 fn a_request_sees_one_generation_from_its_start_to_its_end() {
-    let script = |word: &str| format!("const WORD = \"{word}\";\nget(\"/\", #{{ auth: \"none\" }}, |req| {{ log.info("begun"); let before = global::WORD; sleep(\"1500ms\"); before + global::WORD }});\n");
+    let script = |word: &str| {
+        format!(
+            "const WORD = \"{word}\";\nget(\"/\", #{{ auth: \"none\" }}, |req| {{ log.info(\"begun\"); let before = global::WORD; sleep(\"1500ms\"); before + global::WORD }});\n"
+        )
+    };
     let project = Project::new(&script("a"));
     let rhaiway = project.start();
     let (told, tells) = mpsc::channel();

@@ -68,7 +68,8 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("anyhow", &["cli/"]),
     ("tracing_subscriber", &["cli/logging.rs"]),
     ("notify", &["runtime/reload.rs"]),
-    ("toml", &["config/"]),
+    // The table of schemes is a TOML file in the binary.
+    ("toml", &["config/", "webhook/scheme.rs"]),
     ("annotate_snippets", &["frame.rs"]),
     ("dotenvy", &["config/env.rs"]),
 ];
@@ -193,7 +194,7 @@ fn each_key_of_the_configuration_is_in_config_toml() {
         .filter(|(_, kind)| kind.starts_with("Option<"))
         .map(|(key, _)| key)
         .collect();
-    assert!(keys.len() >= 35, "{keys:?}");
+    assert!(keys.len() >= 30, "{keys:?}");
     let shipped = fs::read_to_string(root().join("config.toml")).unwrap();
     for key in keys {
         let set = |line: &str| line.trim_start_matches("# ").starts_with(&format!("{key} = "));
