@@ -14,6 +14,10 @@ pub(crate) struct Backoff {
     pub(crate) cap: Duration,
 }
 
+/// How a failed job is tried again where nobody says otherwise: about 11 hours in all.
+pub(crate) const RETRY: Backoff =
+    Backoff { max: 20, base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
+
 impl Backoff {
     /// The longest wait before attempt number `attempt` + 1, after `attempt` attempts have failed (from 1).
     pub(crate) fn step(&self, attempt: u32) -> Duration {
@@ -30,6 +34,12 @@ impl Backoff {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_nobody_says_otherwise_a_job_is_tried_for_about_eleven_hours() {
+        let longest: Duration = (1..=RETRY.max).map(|attempt| RETRY.step(attempt)).sum();
+        assert_eq!(longest.as_secs() / 3600, 11);
+    }
 
     const INBOX: Backoff =
         Backoff { max: 20, base: Duration::from_secs(5), cap: Duration::from_secs(3600) };

@@ -7,3 +7,7 @@ mod routes;
 mod webhooks;
 mod scripting;
 mod sandbox;
+mod reload;
+mod operators;
+mod cli;
+mod tidy;

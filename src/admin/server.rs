@@ -1,17 +1,22 @@
 //! The serving end of the admin socket. Its file has mode 0600 in a folder of mode 0700; a stale one is replaced, a living one is not.
 
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::extract::{Path as PathParameter, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::wire;
 use crate::id::EventId;
@@ -23,12 +28,27 @@ pub(crate) const LIMIT_MAX: usize = 1000;
 /// And where nobody says.
 const LIMIT: usize = 50;
 
+/// Connections at once; further ones wait to be accepted.
+const CONNECTIONS_MAX: usize = 64;
+/// For the head of a request, and for an idle connection.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a request's head, its query included.
+const HEAD_BYTES_MAX: usize = 64 << 10;
+/// After an error of `accept`, such as no file descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The longest path of a socket, its closing NUL apart (unix(7)), and one letter less for the name that it has while it is made.
+const PATH_BYTES_MAX: usize = 106;
+
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
     /// Somebody answers on it.
     #[error("another instance serves the admin socket {}; stop it, or set another `admin.socket`", .0.display())]
     Taken(PathBuf),
+    #[error("{} is no socket and is left alone; set another `admin.socket`", .0.display())]
+    NotASocket(PathBuf),
+    #[error("the path of the admin socket has {} bytes, a socket's may have {PATH_BYTES_MAX}; set a shorter `admin.socket`: {}", .0.as_os_str().len(), .0.display())]
+    TooLong(PathBuf),
     /// The folder or the file cannot be made.
     #[error("the admin socket {} cannot be served: {error}", path.display())]
     Io {
@@ -39,55 +59,117 @@ pub(crate) enum BindError {
     },
 }
 
+/// A socket that is served from now on; nobody else can open it.
+pub(crate) struct Bound {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
 #[derive(Clone)]
 struct Shared {
     store: Arc<dyn Store>,
     process: Arc<Process>,
 }
 
-/// Serves until `stop` says so.
-pub(crate) async fn start(
-    socket: &Path,
-    store: &Arc<dyn Store>,
-    process: &Arc<Process>,
+/// Takes the socket: mode 0600, in a folder of mode 0700 where that has to be made. It gets its name when it has its mode, so that there is no
+/// moment in which another user could open it.
+pub(crate) async fn bind(path: &Path) -> Result<Bound, BindError> {
+    let failed = |error| BindError::Io { path: path.to_owned(), error };
+    if path.as_os_str().len() > PATH_BYTES_MAX {
+        return Err(BindError::TooLong(path.to_owned()));
+    }
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    }
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if !metadata.file_type().is_socket() => {
+            return Err(BindError::NotASocket(path.to_owned()));
+        }
+        Ok(_) if UnixStream::connect(path).await.is_ok() => {
+            return Err(BindError::Taken(path.to_owned()));
+        }
+        // A stale one is replaced when ours gets its name.
+        Ok(_) | Err(_) => {}
+    }
+    let mut making = path.as_os_str().to_owned();
+    making.push("~");
+    let making = PathBuf::from(making);
+    if fs::symlink_metadata(&making).is_ok_and(|metadata| metadata.file_type().is_socket()) {
+        fs::remove_file(&making).map_err(failed)?;
+    }
+    let listener = UnixListener::bind(&making).map_err(failed)?;
+    fs::set_permissions(&making, Permissions::from_mode(0o600)).map_err(failed)?;
+    fs::rename(&making, path).map_err(failed)?;
+    Ok(Bound { listener, path: path.to_owned() })
+}
+
+/// Serves until `stop` says so; answers that are under way then are finished.
+pub(crate) async fn serve(
+    Bound { listener, path }: Bound,
+    store: Arc<dyn Store>,
+    process: Arc<Process>,
     mut stop: watch::Receiver<bool>,
-) -> Result<(), BindError> {
-    let listener = bind(socket).await?;
+) {
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
         .route("/v1/events/{id}", get(event))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "NOT_FOUND", "No such thing") })
-        .with_state(Shared { store: Arc::clone(store), process: Arc::clone(process) });
-    let socket = socket.to_owned();
-    tokio::spawn(async move {
-        let serving = axum::serve(listener, app)
-            .with_graceful_shutdown(async move { _ = stop.wait_for(|stop| *stop).await });
-        if let Err(error) = serving.await {
-            tracing::error!("the admin socket is closed: {error}");
+        .with_state(Shared { store, process });
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &places) => accepted,
+            () = told_to_stop(&mut stop) => break,
+        };
+        match accepted {
+            Ok((stream, place)) => {
+                let (app, stop) = (app.clone(), stop.clone());
+                tokio::spawn(async move {
+                    connection(app, stream, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                tracing::warn!("a connection to the admin socket could not be accepted: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
         }
-        _ = std::fs::remove_file(socket);
-    });
-    Ok(())
+    }
+    _ = fs::remove_file(path);
 }
 
-async fn bind(path: &Path) -> Result<UnixListener, BindError> {
-    let failed = |error| BindError::Io { path: path.to_owned(), error };
-    if let Some(folder) = path.parent()
-        && !folder.exists()
-    {
-        std::fs::create_dir_all(folder).map_err(failed)?;
-        std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    if path.exists() {
-        if UnixStream::connect(path).await.is_ok() {
-            return Err(BindError::Taken(path.to_owned()));
+async fn accept(
+    listener: &UnixListener,
+    places: &Arc<Semaphore>,
+) -> io::Result<(UnixStream, OwnedSemaphorePermit)> {
+    let place = Arc::clone(places).acquire_owned().await.map_err(io::Error::other)?;
+    let (stream, _) = listener.accept().await?;
+    Ok((stream, place))
+}
+
+async fn connection(app: Router, stream: UnixStream, mut stop: watch::Receiver<bool>) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+    let mut connection = std::pin::pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = told_to_stop(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
         }
-        std::fs::remove_file(path).map_err(failed)?;
+    };
+    if let Err(error) = ended {
+        tracing::trace!("a connection to the admin socket ended: {error}");
     }
-    let listener = UnixListener::bind(path).map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
-    Ok(listener)
+}
+
+/// What `wait_for` gives must not be held on to.
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    _ = stop.wait_for(|stop| *stop).await;
 }
 
 async fn status(State(shared): State<Shared>) -> Response {
@@ -174,6 +256,40 @@ fn problem(status: StatusCode, code: &str, error: &str) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn x1_the_socket_is_its_owners_a_stale_one_is_replaced_and_a_living_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("data/rhaiway.sock");
+        block_on(async {
+            let bound = bind(&path).await.unwrap();
+            assert_eq!((mode(path.parent().unwrap()), mode(&path)), (0o700, 0o600));
+            assert!(matches!(bind(&path).await, Err(BindError::Taken(_))));
+            drop(bound);
+            assert!(path.exists());
+            bind(&path).await.unwrap();
+            assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        });
+    }
+
+    #[test]
+    fn a_file_that_is_no_socket_is_never_removed_and_a_path_too_long_for_one_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.toml");
+        fs::write(&path, "x").unwrap();
+        assert!(matches!(block_on(bind(&path)), Err(BindError::NotASocket(_))));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x");
+        let long = folder.path().join("x".repeat(120));
+        assert!(matches!(block_on(bind(&long)), Err(BindError::TooLong(_))));
+    }
 
     #[test]
     fn a_query_that_cannot_be_meant_is_refused_and_a_limit_is_capped() {

@@ -30,10 +30,10 @@ pub(super) struct Arguments {
     /// How many, newest first
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = limit)]
     limit: usize,
-    /// Only events older than this one: the last of the page before
+    /// Only events older than this one, for the next page
     #[arg(long, value_name = "ID")]
     after: Option<EventId>,
-    /// JSON: one object a line for a list, one object for an event
+    /// Print JSON: one object, or one a line
     #[arg(long)]
     json: bool,
 }

@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::Duration;
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -15,14 +16,33 @@ use crate::config::process_variable;
 /// Lines that wait to be written.
 const LINES_MAX: usize = 8192;
 
+/// How long the end of the process waits for a reader that does not take the last lines.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// The running log. What is written when it is dropped still goes out.
+pub(super) struct Log {
+    lines: SyncSender<Written>,
+    /// Told by the writing thread when it is through.
+    through: Receiver<()>,
+}
+
 /// Sets the process's log up; to be called once.
-pub(super) fn start(output: &Output) -> io::Result<()> {
-    let filter = process_variable("RUST_LOG")
-        .and_then(|text| EnvFilter::try_new(text).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
-    let (sender, receiver) = sync_channel(LINES_MAX);
-    std::thread::Builder::new().name("rhaiway-log".to_owned()).spawn(move || write(&receiver))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(sender));
+pub(super) fn start(output: &Output) -> io::Result<Log> {
+    let wanted = process_variable("RUST_LOG").filter(|text| !text.trim().is_empty());
+    let (filter, refused) = match wanted.map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new("info"), Some(error)),
+        None => (EnvFilter::new("info"), None),
+    };
+    let (lines, received) = sync_channel(LINES_MAX);
+    let (tell, through) = sync_channel(1);
+    std::thread::Builder::new().name("rhaiway-log".to_owned()).spawn(move || {
+        write(&received);
+        _ = tell.send(());
+    })?;
+    let log = Log { lines, through };
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(Lines(log.lines.clone()));
     if output.is_terminal {
         builder.with_ansi(output.colour).with_target(false).init();
     } else {
@@ -32,17 +52,63 @@ pub(super) fn start(output: &Output) -> io::Result<()> {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         tracing::error!(place, "a part of Rhaiway panicked; this is a bug worth reporting");
     }));
-    Ok(())
+    if let Some(error) = refused {
+        tracing::warn!(
+            "RUST_LOG is not understood ({error}), so the level is `info`; write it as in `rhaiway=debug`"
+        );
+    }
+    Ok(log)
+}
+
+impl Log {
+    /// A text for the terminal, in its order among the lines of the log.
+    pub(super) fn printer(&self) -> Printer {
+        Printer(self.lines.clone())
+    }
+}
+
+impl Drop for Log {
+    fn drop(&mut self) {
+        // Whoever blocks the pipe does not keep the process from ending.
+        if self.lines.try_send(Written::End).is_ok() {
+            _ = self.through.recv_timeout(LAST_LINES);
+        }
+    }
+}
+
+/// Prints between the lines of the log, and never waits for a reader either.
+#[derive(Clone)]
+pub(super) struct Printer(SyncSender<Written>);
+
+impl Printer {
+    pub(super) fn print(&self, text: &str) {
+        push(&self.0, format!("{text}\n").into_bytes());
+    }
+}
+
+/// What the writing thread gets.
+enum Written {
+    Text(Vec<u8>),
+    End,
+}
+
+fn push(lines: &SyncSender<Written>, text: Vec<u8>) {
+    match lines.try_send(Written::Text(text)) {
+        Ok(()) => {}
+        Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
+            _ = DROPPED.fetch_add(1, Ordering::Relaxed)
+        }
+    }
 }
 
 static DROPPED: AtomicU64 = AtomicU64::new(0);
 
 #[derive(Clone)]
-struct Lines(SyncSender<Vec<u8>>);
+struct Lines(SyncSender<Written>);
 
 /// One line on its way.
 struct Line<'a> {
-    sender: &'a SyncSender<Vec<u8>>,
+    sender: &'a SyncSender<Written>,
     text: Vec<u8>,
 }
 
@@ -67,19 +133,14 @@ impl Write for Line<'_> {
 
 impl Drop for Line<'_> {
     fn drop(&mut self) {
-        match self.sender.try_send(std::mem::take(&mut self.text)) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                _ = DROPPED.fetch_add(1, Ordering::Relaxed)
-            }
-        }
+        push(self.sender, std::mem::take(&mut self.text));
     }
 }
 
 /// The writing thread. Errors of stderr are nobody's business.
-fn write(lines: &Receiver<Vec<u8>>) {
+fn write(lines: &Receiver<Written>) {
     let mut stderr = io::stderr();
-    while let Ok(line) = lines.recv() {
+    while let Ok(Written::Text(line)) = lines.recv() {
         _ = stderr.write_all(&line);
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {

@@ -12,6 +12,7 @@ mod logging;
 mod output;
 mod run;
 mod send;
+mod welcome;
 
 use self::output::Output;
 use crate::config::{self, Config, How};
@@ -39,7 +40,7 @@ struct Arguments {
 enum Command {
     /// Serve webhooks and routes, headless
     Run(run::Arguments),
-    /// Compile every script, check config.toml, and find what does not fit together
+    /// Compile every script and find what does not fit together
     Check(check::Arguments),
     /// Post a correctly signed sample event to a webhook of this config
     Send(send::SendArgs),

@@ -2,18 +2,22 @@
 
 use std::path::Path;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
+use super::logging::{self, Log, Printer};
 use super::output::Output;
-use super::{Exit, block_on, load_config, logging};
+use super::{Exit, block_on, load_config, welcome};
 use crate::config::Config;
-use crate::frame::Severity;
-use crate::generation::Generation;
+use crate::frame::{Frame, Severity};
 use crate::runtime::reload::Report;
-use crate::runtime::{Runtime, StartError, limits, runs_that_fit};
-use crate::script::handler::{Method, Trigger};
+use crate::runtime::{Runtime, StartError, Stop, limits, runs_that_fit};
 use crate::units;
-use crate::webhook::sample;
+
+/// The code of a secret that is not set or not used.
+const SECRET_MISSING: &str = "E0110";
+/// Longer ways to this program are no help on a line of 80 columns.
+const PROGRAM_MAX: usize = 32;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {}
@@ -21,41 +25,58 @@ pub(super) struct Arguments {}
 /// Serves until a signal.
 pub(super) fn run(output: &Output, config: &Path, _arguments: &Arguments) -> anyhow::Result<Exit> {
     let Some(config) = load_config(output, config) else { return Ok(Exit::Failed) };
-    logging::start(output)?;
-    block_on(serve(output, config))?
+    let log = logging::start(output)?;
+    block_on(serve(output, &log, config))?
 }
 
-async fn serve(output: &Output, config: Config) -> anyhow::Result<Exit> {
+async fn serve(output: &Output, log: &Log, config: Config) -> anyhow::Result<Exit> {
     // Signals are listened to before anything starts, so that none of them finds its deadly default.
     let mut signals = Signals::new()?;
     let shown = config.clone();
-    let reporting = output.clone();
-    let runtime = match Runtime::start(config, move |report| say(&reporting, report)).await {
+    let voice =
+        Voice { is_terminal: output.is_terminal, colour: output.colour, printer: log.printer() };
+    let reporting = voice.clone();
+    let starting = Runtime::start(config, move |report| reporting.report(report));
+    let started = tokio::select! {
+        started = starting => started,
+        () = signals.stop() => {
+            tracing::info!("stopped before it served");
+            return Ok(Exit::Fine);
+        }
+    };
+    let mut runtime = match started {
         Ok(runtime) => runtime,
+        // The report has told of it.
         Err(StartError::Clash(_)) => return Ok(Exit::Failed),
         Err(error) => return Err(error.into()),
     };
-    welcome(output, &shown, &runtime);
-    loop {
-        match signals.next().await {
-            Signal::Reload => runtime.reload(),
-            Signal::Stop => break,
+    voice.warnings(&shown);
+    voice.welcome(&shown, &runtime);
+    let why = loop {
+        tokio::select! {
+            signal = signals.next() => match signal {
+                Signal::Reload => runtime.reload(),
+                Signal::Stop => break Stop::Asked,
+            },
+            part = runtime.ended() => {
+                tracing::error!(part, "{part} has ended, which it never should; stopping, for half a server is worse than none");
+                break Stop::Fault;
+            }
         }
-    }
+    };
     tracing::info!(
         "stopping: what runs may end within {}",
         units::print_duration(shown.server.shutdown_grace)
     );
     tokio::select! {
-        stopped = runtime.stop() => match stopped {
-            Ok(()) => {
-                tracing::info!("stopped");
-                Ok(Exit::Fine)
-            }
-            Err(error) => Err(anyhow::anyhow!("the store could not be closed in good order: {error}")),
-        },
-        () = signals.stop() => Err(anyhow::anyhow!("ended at once by a second signal; what ran is in the inbox")),
+        stopped = runtime.stop(why) => stopped.context("the store could not be closed in good order")?,
+        () = signals.stop() => anyhow::bail!("ended at once by a second signal; what ran is in the inbox"),
     }
+    tracing::info!("stopped");
+    Ok(match why {
+        Stop::Asked => Exit::Fine,
+        Stop::Fault => Exit::Failed,
+    })
 }
 
 enum Signal {
@@ -94,101 +115,96 @@ impl Signals {
     }
 }
 
-/// What a look at the scripts came to. On a terminal with the source line; in a log as one line a problem.
-fn say(output: &Output, report: &Report) {
-    for skipped in &report.skipped {
-        tracing::warn!("not loaded: {skipped}");
+/// How it speaks: to a person at a terminal, or to a log.
+#[derive(Clone)]
+struct Voice {
+    is_terminal: bool,
+    colour: bool,
+    printer: Printer,
+}
+
+impl Voice {
+    /// What a look at the scripts came to.
+    fn report(&self, report: &Report) {
+        for skipped in &report.skipped {
+            tracing::warn!("not loaded: {skipped}");
+        }
+        for frame in &report.problems {
+            self.frame(frame);
+        }
+        if report.is_new && report.generation > 1 {
+            let (changed, removed) = (report.changed.join(", "), report.removed.join(", "));
+            let what = match (changed.as_str(), removed.as_str()) {
+                ("", "") => "a new script, which does not load".to_owned(),
+                (_, "") => changed.clone(),
+                ("", _) => format!("without {removed}"),
+                _ => format!("{changed}; without {removed}"),
+            };
+            let generation = report.generation;
+            if self.is_terminal {
+                tracing::info!("generation {generation}: {what}");
+            } else {
+                tracing::info!(generation, changed, removed, "generation {generation}: {what}");
+            }
+        }
     }
-    for frame in &report.problems {
-        if output.is_terminal {
-            output.say(&frame.render(output.colour));
+
+    /// A problem: on a terminal with its source line, in a log as one line that holds all of it.
+    fn frame(&self, frame: &Frame) {
+        if self.is_terminal {
+            self.printer.print(&frame.render(self.colour));
         } else if frame.severity == Severity::Error {
             tracing::error!(code = frame.code, frame = %frame.to_json(), "{}", frame.one_line());
         } else {
             tracing::warn!(code = frame.code, frame = %frame.to_json(), "{}", frame.one_line());
         }
     }
-    if report.is_new && report.generation > 1 {
-        let list = |names: &[std::sync::Arc<str>]| names.join(", ");
-        tracing::info!(
-            generation = report.generation,
-            changed = list(&report.changed),
-            removed = list(&report.removed),
-            "scripts reloaded"
-        );
-    }
-}
 
-/// One screen: what is served, what is missing, what to try.
-fn welcome(output: &Output, config: &Config, runtime: &Runtime) {
-    let generation = runtime.process.current.load();
-    let base = format!("http://{}", runtime.address);
-    for frame in &config.notes {
-        tracing::warn!("{}", frame.one_line());
-    }
-    if let Some(files) = limits::too_few_open_files() {
-        tracing::warn!(
-            "only {files} files may be open (`ulimit -n`), which bounds connections to {}",
-            limits::connections()
-        );
-    }
-    if let Some(runs) = runs_that_fit(config) {
-        tracing::warn!(
-            "the address space of this process is limited (`ulimit -v`): {runs} runs of scripts fit at once"
-        );
-    }
-    if !output.is_terminal {
-        tracing::info!(address = %runtime.address, generation = generation.number, scripts = generation.scripts.len(), webhooks = generation.webhooks.len(), "serving");
-        return;
-    }
-    let mut lines =
-        vec![format!("Rhaiway {} serves {base}", env!("CARGO_PKG_VERSION")), String::new()];
-    for webhook in &generation.webhooks {
-        let state = if webhook.is_configured() {
-            String::new()
-        } else {
-            format!("   not configured: set {}", webhook.unset.join(" or "))
-        };
-        lines.push(format!("  POST    {:<32} webhook `{}`{state}", webhook.path, webhook.name));
-    }
-    lines.extend(routes(&generation));
-    lines.push(format!("  GET     {:<32} is it alive, is it ready", "/healthz, /readyz"));
-    if !generation.broken.is_empty() {
-        lines.extend([String::new(), format!("  broken: {}", generation.broken.join(", "))]);
-    }
-    lines.extend([
-        String::new(),
-        format!("scripts in {}/ are reloaded when you save them", config.scripts.dir.display()),
-    ]);
-    lines.extend(hint(&generation));
-    output.say(&lines.join("\n"));
-    output.say("");
-}
-
-fn routes(generation: &Generation) -> Vec<String> {
-    let mut lines = Vec::new();
-    for script in &generation.scripts {
-        for handler in &script.handlers {
-            if let Trigger::Route { method, path } = &handler.trigger {
-                lines.push(format!("  {:<7} {path:<32} {}", Method::word(*method), script.path));
+    /// What works but deserves a word.
+    fn warnings(&self, config: &Config) {
+        for frame in &config.notes {
+            // On a terminal the screen names each variable that is missing.
+            if !self.is_terminal {
+                self.frame(frame);
+            } else if frame.code != SECRET_MISSING {
+                tracing::warn!("{}", frame.one_line());
             }
         }
+        if let Some(files) = limits::too_few_open_files() {
+            tracing::warn!(
+                files,
+                "only {files} files may be open (`ulimit -n`), which is too low: it bounds connections to {}",
+                limits::connections()
+            );
+        }
+        if let Some(runs) = runs_that_fit(config) {
+            tracing::warn!(
+                runs,
+                "the address space of this process is limited (`ulimit -v`): {runs} runs of scripts fit at once"
+            );
+        }
     }
-    lines
+
+    /// One screen: what is served, what is missing, what to try.
+    fn welcome(&self, config: &Config, runtime: &Runtime) {
+        let generation = runtime.process.current.load();
+        if self.is_terminal {
+            let screen =
+                welcome::screen(config, &generation, runtime.address, &called_as(&config.path));
+            self.printer.print(&screen);
+        } else {
+            tracing::info!(address = %runtime.address, generation = generation.number, scripts = generation.scripts.len(), webhooks = generation.webhooks.len(), "serving");
+        }
+    }
 }
 
-/// The one line to try next: post a sample, or set the secret that this needs.
-fn hint(generation: &Generation) -> Option<String> {
-    let webhook = generation
-        .webhooks
-        .iter()
-        .find(|webhook| webhook.is_configured())
-        .or(generation.webhooks.first())?;
-    let kind = sample::kinds(&webhook.name).next().unwrap_or("TYPE");
-    let send = format!("rhaiway send {} {kind}", webhook.name);
-    if webhook.is_configured() {
-        return Some(format!("try: {send}"));
+/// How this program was called, to be typed again: after `cargo run` that is `target/release/rhaiway`.
+fn called_as(config: &Path) -> String {
+    let program = std::env::args_os().next().and_then(|name| name.into_string().ok());
+    let program = program.filter(|name| !name.is_empty() && name.len() <= PROGRAM_MAX);
+    let program = program.unwrap_or_else(|| "rhaiway".to_owned());
+    match config.to_str() {
+        Some("config.toml") => program,
+        _ => format!("{program} --config {}", config.display()),
     }
-    let variable = webhook.unset.first().map_or("the secret", |variable| variable);
-    Some(format!("try: put {variable}=whsec_… into .dev.vars, start again, then: {send}"))
 }

@@ -104,7 +104,6 @@ pub(crate) struct Cidr {
     pub(crate) prefix: u8,
 }
 
-/// `[cors]`: which pages in browsers may call the routes.
 impl Cidr {
     /// Whether the address is in the range; an IPv4 address written as IPv6 is what it stands for.
     pub(crate) fn contains(&self, address: std::net::IpAddr) -> bool {
@@ -122,6 +121,7 @@ impl Cidr {
     }
 }
 
+/// `[cors]`: which pages in browsers may call the routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cors {
     /// Empty: no cross-origin answers at all. `*` stands for any origin.
@@ -193,10 +193,6 @@ pub(crate) struct Webhook {
     /// Where it stands in the file, for messages that compare it with something else.
     pub(crate) place: Place,
 }
-
-/// How a failed job is tried again where nobody says otherwise: about 11 hours in all.
-pub(crate) const RETRY: Backoff =
-    Backoff { max: 20, base: Duration::from_secs(5), cap: Duration::from_secs(3600) };
 
 /// Who answers a webhook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

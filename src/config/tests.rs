@@ -1062,3 +1062,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn h23_a_range_holds_its_addresses_and_no_others() {
+    let check = |range: (&str, u8), address: &str, expected: bool| {
+        let cidr = Cidr { address: range.0.parse().unwrap(), prefix: range.1 };
+        assert_eq!(cidr.contains(address.parse().unwrap()), expected, "{range:?} {address}");
+    };
+    check(("10.0.0.0", 8), "10.255.1.2", true);
+    check(("10.0.0.0", 8), "11.0.0.1", false);
+    check(("10.0.0.0", 8), "::ffff:10.1.2.3", true);
+    check(("0.0.0.0", 0), "203.0.113.7", true);
+    check(("0.0.0.0", 0), "::1", false);
+    check(("192.0.2.1", 32), "192.0.2.1", true);
+    check(("192.0.2.1", 32), "192.0.2.0", false);
+    check(("2001:db8::", 32), "2001:db8:ffff::1", true);
+    check(("2001:db8::", 32), "2001:db9::1", false);
+    check(("::", 0), "2001:db8::1", true);
+    check(("::1", 128), "::1", true);
+}
+
+#[test]
+fn a_variable_of_the_process_is_read_and_one_that_is_not_there_is_none() {
+    assert!(process_variable("PATH").is_some_and(|path| !path.is_empty()));
+    assert_eq!(process_variable("RHAIWAY_NO_SUCH_VARIABLE"), None);
+}

@@ -13,7 +13,7 @@ use super::file::{self, Names};
 use super::read::quoted;
 use super::secret::{Secret, SecretSet, api_key, is_value, unusable};
 use super::{Respond, Variable, Webhook};
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, RETRY};
 use crate::frame::{Frame, nearest};
 
 /// Our own routes, which no webhook may take.
@@ -332,7 +332,7 @@ impl One<'_, '_, '_> {
     }
 
     fn retry(&mut self) -> Backoff {
-        const DEFAULT: Backoff = super::RETRY;
+        const DEFAULT: Backoff = RETRY;
         let Some(written) = &self.table.retry else { return DEFAULT };
         let retry = written.get_ref();
         let key = |name| Key { table: &self.shown, name };

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use crate::frame::Frame;
+use crate::script::diagnose::{SOURCE_BYTES_MAX, source, too_long};
 use crate::script::handler::Sources;
-use crate::script::load::SOURCE_BYTES_MAX;
+use crate::script::refusal;
 
 /// Files looked at; more is not a folder of scripts.
 const FILES_MAX: usize = 10_000;
@@ -19,57 +21,55 @@ const DEPTH_MAX: usize = 16;
 /// A look at the folder.
 #[derive(Debug, Default)]
 pub(crate) struct Folder {
-    /// By name, as in `scripts/NAME.rhai`.
-    pub(crate) scripts: BTreeMap<Arc<str>, Result<Arc<str>, Unreadable>>,
+    /// By name, as in `scripts/NAME.rhai`; a file that cannot be a script, with the frame that says why.
+    pub(crate) scripts: BTreeMap<Arc<str>, Result<Arc<str>, Frame>>,
     /// By path below the folder, `lib/…`.
     pub(crate) modules: Arc<Sources>,
     /// Modules that cannot be read; whoever imports them fails.
-    pub(crate) unreadable: Vec<(String, Unreadable)>,
+    pub(crate) unreadable: Vec<Frame>,
     /// What was passed over, and why.
     pub(crate) skipped: Vec<String>,
 }
 
-/// Why a file's text cannot be had.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Unreadable {
-    /// Its length in bytes.
-    #[error("it has {0} bytes; a script may have {SOURCE_BYTES_MAX}")]
-    TooLong(u64),
-    /// Where it stops being text, in bytes.
-    #[error("it is not UTF-8: byte {0} begins no character")]
-    NotUtf8(usize),
-    /// Where, in bytes.
-    #[error("it holds a NUL byte at {0}")]
-    Nul(usize),
-    /// In the system's words.
-    #[error("{0}")]
-    Io(String),
+/// The folder is there, and what is in it cannot be seen: nothing is known of any script, so nothing may change.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` cannot be listed: {error}", folder.display())]
+pub(crate) struct Unlisted {
+    pub(crate) folder: PathBuf,
+    pub(crate) error: io::Error,
 }
 
 /// What tells that nothing has changed, without reading.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Fingerprint(Vec<(PathBuf, u64, Option<SystemTime>)>);
 
-/// Reads everything.
-pub(crate) fn read(folder: &Path) -> Folder {
+/// Reads everything. A folder that does not exist is an empty one.
+pub(crate) fn read(folder: &Path) -> Result<Folder, Unlisted> {
     let mut look = Folder::default();
     let mut modules = Sources::new();
-    for (path, file) in files(folder, &mut look.skipped) {
+    for (path, file) in files(folder, &mut look.skipped)? {
         let below = file.strip_prefix(folder).unwrap_or(&file);
-        let text = text(&path);
+        let shown = as_typed(folder, below);
+        let text = text(&path, &shown);
         if below.components().count() == 1 {
             let name = below.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
             look.scripts.insert(name.into(), text);
         } else {
-            let below = below.to_str().unwrap_or_default().replace('\\', "/");
+            let below = below.to_str().unwrap_or_default();
             match text {
                 Ok(text) => _ = modules.insert(below.into(), text),
-                Err(unreadable) => look.unreadable.push((below, unreadable)),
+                Err(frame) => look.unreadable.push(frame),
             }
         }
     }
     look.modules = Arc::new(modules);
-    look
+    Ok(look)
+}
+
+/// `scripts/clerk.rhai`, as the reader would type it.
+pub(crate) fn as_typed(folder: &Path, below: &Path) -> String {
+    let name = folder.file_name().map_or(folder, Path::new);
+    name.join(below).display().to_string()
 }
 
 /// Names, lengths and times of the same files.
@@ -78,17 +78,28 @@ pub(crate) fn fingerprint(folder: &Path) -> Fingerprint {
         let metadata = fs::metadata(&path).ok()?;
         Some((file, metadata.len(), metadata.modified().ok()))
     };
-    Fingerprint(files(folder, &mut Vec::new()).into_iter().filter_map(of).collect())
+    let files = files(folder, &mut Vec::new()).unwrap_or_default();
+    Fingerprint(files.into_iter().filter_map(of).collect())
 }
 
 /// Scripts and modules: the path to open, and where it is named.
-fn files(folder: &Path, skipped: &mut Vec<String>) -> Vec<(PathBuf, PathBuf)> {
+fn files(folder: &Path, skipped: &mut Vec<String>) -> Result<Vec<(PathBuf, PathBuf)>, Unlisted> {
     let root = fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
     let mut found = Vec::new();
-    collect(&root, folder, &mut found, skipped);
-    collect_below_lib(&root, &folder.join("lib"), &mut found, skipped);
+    collect(&root, folder, &mut found, skipped)?;
+    collect_below_lib(&root, &folder.join("lib"), &mut found, skipped)?;
+    // In the order of names, so that it is the same files that are too many.
     found.sort();
-    found
+    if found.len() > FILES_MAX {
+        skipped.push(format!(
+            "{} of {} files in `{}`: more than {FILES_MAX} are not read",
+            found.len() - FILES_MAX,
+            found.len(),
+            folder.display()
+        ));
+        found.truncate(FILES_MAX);
+    }
+    Ok(found)
 }
 
 fn collect_below_lib(
@@ -96,12 +107,11 @@ fn collect_below_lib(
     lib: &Path,
     found: &mut Vec<(PathBuf, PathBuf)>,
     skipped: &mut Vec<String>,
-) {
+) -> Result<(), Unlisted> {
     let mut waiting = vec![(lib.to_owned(), 1)];
     while let Some((folder, depth)) = waiting.pop() {
-        collect(root, &folder, found, skipped);
-        let Ok(entries) = fs::read_dir(&folder) else { continue };
-        for entry in entries.flatten() {
+        collect(root, &folder, found, skipped)?;
+        for entry in entries(&folder)? {
             // Not through links: a loop of them has no end.
             let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
             if is_folder && depth < DEPTH_MAX && !is_hidden(&entry.file_name().to_string_lossy()) {
@@ -109,6 +119,7 @@ fn collect_below_lib(
             }
         }
     }
+    Ok(())
 }
 
 fn collect(
@@ -116,16 +127,15 @@ fn collect(
     folder: &Path,
     found: &mut Vec<(PathBuf, PathBuf)>,
     skipped: &mut Vec<String>,
-) {
-    let Ok(entries) = fs::read_dir(folder) else { return };
-    for entry in entries.flatten() {
+) -> Result<(), Unlisted> {
+    for entry in entries(folder)? {
         let path = entry.path();
         let name = entry.file_name();
         let Some(name) = name.to_str() else {
             skipped.push(format!("{}: its name is not UTF-8", path.display()));
             continue;
         };
-        if !name.ends_with(".rhai") || is_hidden(name) || found.len() >= FILES_MAX {
+        if !name.ends_with(".rhai") || is_hidden(name) {
             continue;
         }
         if !is_plain(name) {
@@ -141,6 +151,20 @@ fn collect(
             Ok(None) => {}
             Err(reason) => skipped.push(format!("{}: {reason}", path.display())),
         }
+    }
+    Ok(())
+}
+
+/// What is in a folder. One that is gone, or was never there, has nothing in it.
+fn entries(folder: &Path) -> Result<Vec<fs::DirEntry>, Unlisted> {
+    match fs::read_dir(folder).and_then(Iterator::collect) {
+        Ok(entries) => Ok(entries),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(Vec::new())
+        }
+        Err(error) => Err(Unlisted { folder: folder.to_owned(), error }),
     }
 }
 
@@ -175,25 +199,16 @@ fn is_plain(name: &str) -> bool {
         && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-fn text(path: &Path) -> Result<Arc<str>, Unreadable> {
-    let io = |error: io::Error| Unreadable::Io(error.to_string());
+fn text(path: &Path, shown: &str) -> Result<Arc<str>, Frame> {
+    let io = |error: io::Error| refusal::unreadable(shown, &error.to_string());
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     if length > SOURCE_BYTES_MAX as u64 {
-        return Err(Unreadable::TooLong(length));
+        return Err(*too_long(shown, length));
     }
     file.take(SOURCE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
-    if bytes.len() > SOURCE_BYTES_MAX {
-        return Err(Unreadable::TooLong(bytes.len() as u64));
-    }
-    let without_mark = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let text = std::str::from_utf8(without_mark)
-        .map_err(|error| Unreadable::NotUtf8(error.valid_up_to()))?;
-    match text.find('\0') {
-        Some(at) => Err(Unreadable::Nul(at)),
-        None => Ok(text.into()),
-    }
+    source(shown, &bytes).map_err(|frame| *frame)
 }
 
 #[cfg(test)]
@@ -228,7 +243,7 @@ mod tests {
             ]
             .concat(),
         );
-        let look = read(folder.path());
+        let look = read(folder.path()).unwrap();
         assert_eq!(look.scripts.keys().map(|name| &**name).collect::<Vec<_>>(), ["a"]);
         assert_eq!(
             look.modules.keys().map(|path| &**path).collect::<Vec<_>>(),
@@ -247,17 +262,19 @@ mod tests {
             ("bom.rhai", b"\xef\xbb\xbflet x = 1;"),
             ("crlf.rhai", b"1;\r\n2;"),
         ]);
-        let look = read(folder.path());
-        let check = |name: &str, expected: Result<&str, Unreadable>| {
-            assert_eq!(
-                look.scripts[name].as_deref().map_err(Clone::clone),
-                expected.as_ref().copied().map_err(Clone::clone),
-                "{name}"
-            )
+        let look = read(folder.path()).unwrap();
+        let check = |name: &str, expected: Result<&str, &str>| {
+            let told = look.scripts[name].as_deref().map_err(|frame| frame.one_line());
+            match expected {
+                Ok(text) => assert_eq!(told, Ok(text)),
+                Err(part) => {
+                    assert!(told.as_ref().is_err_and(|told| told.contains(part)), "{told:?}")
+                }
+            }
         };
-        check("long", Err(Unreadable::TooLong(SOURCE_BYTES_MAX as u64 + 1)));
-        check("nul", Err(Unreadable::Nul(1)));
-        check("latin", Err(Unreadable::NotUtf8(2)));
+        check("long", Err("long.rhai` has 65537 bytes; a script may have 65536"));
+        check("nul", Err("a NUL byte stands at offset 1"));
+        check("latin", Err("byte 0xe9 at offset 2 is not UTF-8"));
         check("bom", Ok("let x = 1;"));
         check("crlf", Ok("1;\r\n2;"));
     }
@@ -279,9 +296,28 @@ mod tests {
             std::process::Command::new("mkfifo").arg(at("pipe.rhai")).status().unwrap().success()
         );
         fs::write(at("a b.rhai"), "1").unwrap();
-        let look = read(folder.path());
+        let look = read(folder.path()).unwrap();
         assert_eq!(look.scripts.keys().map(|name| &**name).collect::<Vec<_>>(), ["a", "alias"]);
         assert_eq!(look.skipped.len(), 5, "{:?}", look.skipped);
+    }
+
+    #[test]
+    fn o9_of_ten_thousand_files_and_one_the_last_is_not_read_and_that_is_said() {
+        let folder = folder(&[("z.rhai", b"1")]);
+        for number in 0..FILES_MAX {
+            fs::write(folder.path().join(format!("s{number}.rhai")), "").unwrap();
+        }
+        let look = read(folder.path()).unwrap();
+        assert_eq!(look.scripts.len(), FILES_MAX);
+        assert!(!look.scripts.contains_key("z"));
+        assert!(look.skipped[0].starts_with("1 of 10001 files"), "{:?}", look.skipped);
+    }
+
+    #[test]
+    fn a_folder_that_does_not_exist_is_empty() {
+        let folder = folder(&[]);
+        let look = read(&folder.path().join("none")).unwrap();
+        assert!(look.scripts.is_empty() && look.skipped.is_empty());
     }
 
     #[test]

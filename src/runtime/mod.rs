@@ -1,13 +1,12 @@
 //! The composition root: builds every part, starts it, stops it. Nothing else constructs, and nothing names this module but the commands.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin;
 use crate::clock;
@@ -25,16 +24,13 @@ use crate::webhook::Webhook;
 pub(crate) mod folder;
 pub(crate) mod limits;
 pub(crate) mod reload;
+mod retention;
+mod vital;
 mod worker;
 
 use self::reload::{Hints, Reloader, Report};
+use self::vital::Vitals;
 
-/// Between two steps of retention.
-const RETENTION_PAUSE: Duration = Duration::from_secs(60);
-/// Rows of one step, so that no step holds the writer for long.
-const RETENTION_ROWS: usize = 200;
-/// The shortest time for which delivery ids are kept.
-const IDS_KEPT_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 const THREAD_NAME: &str = "rhaiway-worker";
 
 /// Why it does not start.
@@ -58,9 +54,8 @@ pub(crate) enum StartError {
     /// The system gives no more threads.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
-    /// By a panic, which the log has.
-    #[error("a worker ended before it served")]
-    WorkerEnded,
+    #[error("a part of it ended before it served")]
+    Ended,
 }
 
 /// A runtime that serves.
@@ -75,6 +70,7 @@ pub(crate) struct Runtime {
     stop: watch::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
     loader: JoinHandle<()>,
+    ended: mpsc::Receiver<&'static str>,
 }
 
 /// Webhooks of a config, and what is wrong with their secrets.
@@ -98,26 +94,46 @@ impl Runtime {
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         limits::raise_open_files();
-        let workers = config.server.workers;
-        let listeners = listen::listen(config.server.listen, workers)?;
-        let address = listeners[0].local_addr()?;
+        let listeners = listen::listen(config.server.listen, config.server.workers)?;
         let options = sqlite::OpenOptions {
             path: config.storage.path.clone(),
             max_pending: config.storage.max_pending,
         };
         let store = Arc::new(sqlite::open(&options)?);
+        let started = Self::start_on(config, &store, listeners, report).await;
+        if started.is_err() {
+            // So that the next start finds a store that was closed in good order.
+            _ = store.close().await;
+        }
+        started
+    }
+
+    /// Everything that stands on an open store.
+    async fn start_on(
+        config: Arc<Config>,
+        store: &Arc<SqliteStore>,
+        listeners: Vec<TcpListener>,
+        report: impl Fn(&Report) + Send + 'static,
+    ) -> Result<Self, StartError> {
+        let store = Arc::clone(store);
         let shared: Arc<dyn Store> = Arc::<SqliteStore>::clone(&store);
+        let workers = listeners.len();
+        let address = listeners[0].local_addr()?;
+        let socket = admin::server::bind(&config.admin.socket).await?;
+        let (vitals, ended) = vital::channel();
 
         let (webhooks, _) = webhooks(&config);
         let (sender, first) = oneshot::channel();
         let (hints, hinted) = reload::hints();
         let (swapped, following) = watch::channel(0);
         let loader = {
-            let (config, hints, webhooks) = (Arc::clone(&config), hints.clone(), webhooks);
+            let (config, hints) = (Arc::clone(&config), hints.clone());
+            let vital = vitals.guard("the loader of scripts");
             std::thread::Builder::new()
                 .name("rhaiway-loader".to_owned())
                 .stack_size(worker::STACK_BYTES)
                 .spawn(move || {
+                    let _vital = vital;
                     let mut reloader = Reloader::new(&config, &webhooks);
                     let (generation, looked) = reloader.look();
                     report(&looked);
@@ -136,7 +152,7 @@ impl Runtime {
         let process = match first.await {
             Ok(Ok(process)) => process,
             Ok(Err(frames)) => return Err(StartError::Clash(frames)),
-            Err(_ended) => return Err(StartError::WorkerEnded),
+            Err(_ended) => return Err(StartError::Ended),
         };
 
         let (gates, notes) = (Arc::<Gates>::default(), Arc::<Notes>::default());
@@ -158,6 +174,7 @@ impl Runtime {
                 swapped: following.clone(),
                 stop: stopping.clone(),
                 serving: told,
+                vitals: vitals.clone(),
             };
             let thread = std::thread::Builder::new()
                 .name(format!("{THREAD_NAME}-{index}"))
@@ -166,18 +183,28 @@ impl Runtime {
             serving.push(tells);
         }
         for tells in serving {
-            tells.await.map_err(|_ended| StartError::WorkerEnded)??;
+            tells.await.map_err(|_ended| StartError::Ended)??;
         }
-        admin::server::start(&config.admin.socket, &shared, &process, stopping.clone()).await?;
-        tokio::spawn(Dispatcher::new(&shared, &notes, senders).run());
-        tokio::spawn(retain(Arc::clone(&shared), Arc::clone(&config)));
-        tokio::spawn(wake_scripts(
+        tokio::spawn(admin::server::serve(
+            socket,
             Arc::clone(&shared),
-            Arc::clone(&notes),
             Arc::clone(&process),
-            following,
+            stopping,
         ));
-        Ok(Self { process, address, store, notes, hints, stop, workers: threads, loader })
+        let dispatcher = Dispatcher::new(&shared, &notes, senders);
+        let waking =
+            wake_scripts(Arc::clone(&shared), Arc::clone(&notes), Arc::clone(&process), following);
+        let written = Arc::clone(&store);
+        spawn_vital(&vitals, "the dispatcher", dispatcher.run());
+        spawn_vital(&vitals, "the waking of jobs", waking);
+        spawn_vital(&vitals, "retention", retention::run(shared, config));
+        spawn_vital(&vitals, "the store", async move { written.ended().await });
+        Ok(Self { process, address, store, notes, hints, stop, workers: threads, loader, ended })
+    }
+
+    /// Waits for a part to end that never should; its name. The process is to be stopped then.
+    pub(crate) async fn ended(&mut self) -> &'static str {
+        self.ended.recv().await.unwrap_or("everything")
     }
 
     /// Asks for a look at the scripts.
@@ -185,53 +212,59 @@ impl Runtime {
         self.hints.look();
     }
 
-    /// Begins nothing new, lets what runs end within the grace, leaves the rest in the inbox, closes the store.
-    pub(crate) async fn stop(self) -> Result<(), StoreError> {
+    /// Stops accepting, lets what runs end within the grace, leaves the rest in the inbox, and closes the store: first the workers, which still
+    /// commit; then the loader; the store last. With `Fault` the store stays as after a crash, so that the next start notes down each attempt
+    /// before it begins, and an event that brings a worker down ends as a dead letter.
+    pub(crate) async fn stop(self, why: Stop) -> Result<(), StoreError> {
         self.process.draining.store(true, Ordering::Release);
         self.notes.stop();
         _ = self.stop.send(true);
-        let workers = self.workers;
-        let joined = tokio::task::spawn_blocking(move || {
-            workers.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
-        });
-        let panicked = joined.await.unwrap_or(0);
-        if panicked > 0 {
-            tracing::error!("{panicked} workers ended by a panic");
-        }
+        join(self.workers).await;
         self.hints.stop();
-        _ = tokio::task::spawn_blocking(move || self.loader.join()).await;
-        self.store.close().await
+        join(vec![self.loader]).await;
+        match why {
+            Stop::Asked => self.store.close().await,
+            Stop::Fault => Ok(()),
+        }
     }
+}
+
+/// Why it stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stop {
+    /// Somebody said so.
+    Asked,
+    /// A part of it ended by itself.
+    Fault,
+}
+
+/// Waits for threads without holding the runtime up.
+async fn join(threads: Vec<JoinHandle<()>>) {
+    let joined = tokio::task::spawn_blocking(move || {
+        threads.into_iter().map(JoinHandle::join).filter(Result::is_err).count()
+    });
+    let panicked = joined.await.unwrap_or(0);
+    if panicked > 0 {
+        tracing::error!("{panicked} threads ended by a panic");
+    }
+}
+
+/// Spawns a part that must not end before the process does.
+fn spawn_vital(
+    vitals: &Vitals,
+    part: &'static str,
+    life: impl Future<Output = ()> + Send + 'static,
+) {
+    let vital = vitals.guard(part);
+    tokio::spawn(async move {
+        let _vital = vital;
+        life.await;
+    });
 }
 
 /// How many runs fit into the process's address space, where that is limited.
 pub(crate) fn runs_that_fit(config: &Config) -> Option<u64> {
     coroutine::stacks_that_fit(config.scripts.memory_budget)
-}
-
-/// Deletes what is older than retention, a little at a time.
-async fn retain(store: Arc<dyn Store>, config: Arc<Config>) {
-    loop {
-        let retention = config.storage.retention;
-        let before = |age: Duration| {
-            clock::Millis(
-                clock::now().0.saturating_sub(i64::try_from(age.as_millis()).unwrap_or(i64::MAX)),
-            )
-        };
-        let deleted = store
-            .retain(before(retention), before(retention.max(IDS_KEPT_MIN)), RETENTION_ROWS)
-            .await;
-        match deleted {
-            Ok(rows) if rows as usize >= RETENTION_ROWS => {
-                tokio::time::sleep(Duration::from_millis(50)).await
-            }
-            Ok(_) => tokio::time::sleep(RETENTION_PAUSE).await,
-            Err(error) => {
-                tracing::debug!("nothing can be deleted now: {error}");
-                tokio::time::sleep(RETENTION_PAUSE).await;
-            }
-        }
-    }
 }
 
 /// Jobs that wait because a script was broken are due when it loads; jobs that its old version failed are due when it is saved anew.

@@ -2,22 +2,24 @@
 //! newest version does not load keeps serving its last good one; a clash between files keeps the whole old generation.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, atomic::Ordering};
 use std::time::{Duration, Instant};
 
+use notify::event::ModifyKind;
 use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
-use super::folder::{self, Fingerprint, Folder, Unreadable};
+use super::folder::{self, Fingerprint, Folder};
 use crate::clock;
 use crate::config::Config;
 use crate::frame::Frame;
 use crate::generation::Generation;
 use crate::script::handler::{Script, Sources};
-use crate::script::load::{Candidate, Loader};
-use crate::script::refusal;
+use crate::script::imports::Imports;
+use crate::script::load::{Candidate, Loaded, Loader};
 use crate::server::Process;
 use crate::webhook::Webhook;
 
@@ -53,15 +55,21 @@ pub(crate) struct Reloader {
     scripts: BTreeMap<Arc<str>, Known>,
     modules: Arc<Sources>,
     fingerprint: Fingerprint,
+    /// What was said at the last look and still holds, so that it is not said again: of files passed over, and of what clashes.
     said: Vec<String>,
+    clash: Vec<Frame>,
     number: u64,
 }
 
 /// A script as this thread knows it.
 struct Known {
     /// What was last tried.
-    source: Result<Arc<str>, Unreadable>,
+    source: Result<Arc<str>, Frame>,
+    /// With which modules, and which of them count.
     modules: Arc<Sources>,
+    imports: Imports,
+    /// Errors and warnings of that try.
+    said: Vec<Frame>,
     /// The version that serves.
     good: Option<Arc<Script>>,
 }
@@ -77,6 +85,7 @@ impl Reloader {
             modules: Arc::default(),
             fingerprint: Fingerprint::default(),
             said: Vec::new(),
+            clash: Vec::new(),
             number: 0,
         }
     }
@@ -84,31 +93,46 @@ impl Reloader {
     /// Looks at the folder; a generation where something has changed and joins.
     pub(crate) fn look(&mut self) -> (Option<Generation>, Report) {
         let folder = self.config.scripts.dir.clone();
+        // Before reading: what changes from here on is seen as a change at the next look.
         self.fingerprint = folder::fingerprint(&folder);
-        let look = folder::read(&folder);
         let mut report = Report { generation: self.number, ..Report::default() };
-        self.say_skipped(&look, &mut report);
-        if *look.modules != *self.modules {
-            self.modules = Arc::clone(&look.modules);
-        }
+        let look = folder::read(&folder);
+        self.say_skipped(look.as_ref(), &mut report);
         let mut changed = self.number == 0;
-        changed |= self.forget_removed(&look, &mut report);
-        for (name, source) in look.scripts {
-            changed |= self.load(&name, source, &mut report);
+        if let Ok(look) = look {
+            if *look.modules != *self.modules {
+                self.modules = look.modules;
+            }
+            changed |= self.forget_removed(&look.scripts, &mut report);
+            for (name, source) in look.scripts {
+                changed |= self.load(&name, source, &mut report);
+            }
         }
         if !changed {
             return (None, report);
         }
         match self.join() {
             Ok(generation) => {
+                self.clash.clear();
                 self.number = generation.number;
                 (report.generation, report.is_new) = (self.number, true);
                 (Some(generation), report)
             }
-            Err(clashes) => {
-                report.problems.extend(clashes);
+            Err(clash) => {
+                if clash != self.clash {
+                    report.problems.extend(clash.iter().map(|frame| self.kept(frame)));
+                    self.clash = clash;
+                }
                 (None, report)
             }
+        }
+    }
+
+    /// A clash, with what goes on serving meanwhile.
+    fn kept(&self, frame: &Frame) -> Frame {
+        match self.number {
+            0 => frame.clone(),
+            number => frame.clone().note(format!("not reloaded; generation {number} still serves")),
         }
     }
 
@@ -117,9 +141,13 @@ impl Reloader {
         folder::fingerprint(&self.config.scripts.dir) != self.fingerprint
     }
 
-    fn forget_removed(&mut self, look: &Folder, report: &mut Report) -> bool {
+    fn forget_removed(
+        &mut self,
+        found: &BTreeMap<Arc<str>, Result<Arc<str>, Frame>>,
+        report: &mut Report,
+    ) -> bool {
         let gone: Vec<_> =
-            self.scripts.keys().filter(|name| !look.scripts.contains_key(*name)).cloned().collect();
+            self.scripts.keys().filter(|name| !found.contains_key(*name)).cloned().collect();
         for name in &gone {
             self.scripts.remove(name);
         }
@@ -132,61 +160,57 @@ impl Reloader {
     fn load(
         &mut self,
         name: &Arc<str>,
-        source: Result<Arc<str>, Unreadable>,
+        source: Result<Arc<str>, Frame>,
         report: &mut Report,
     ) -> bool {
         let known = self.scripts.get(name);
-        let imports = source.as_ref().is_ok_and(|source| source.contains("import"));
         if let Some(known) = known
             && known.source == source
-            && (!imports || Arc::ptr_eq(&known.modules, &self.modules))
+            && !known.imports.differ(&known.modules, &self.modules)
         {
             return false;
         }
-        let good = known.and_then(|known| known.good.clone());
-        let is_first = known.is_none();
-        let path: Arc<str> =
-            format!("{}/{name}.rhai", folder_name(&self.config.scripts.dir)).into();
-        let loaded = match &source {
-            Ok(text) => {
-                let candidate = Candidate {
-                    name: Arc::clone(name),
-                    path,
-                    source: Arc::clone(text),
-                    modules: Arc::clone(&self.modules),
-                    vars: Arc::new(self.config.vars.clone()),
-                };
-                let loaded = self.loader.load(&candidate);
-                report.problems.extend(loaded.warnings);
-                loaded.script
-            }
-            Err(unreadable) => Err(vec![refusal::unreadable(&path, &unreadable.to_string())]),
+        let path = folder::as_typed(&self.config.scripts.dir, Path::new(&format!("{name}.rhai")));
+        let Loaded { script, warnings } = match &source {
+            Ok(text) => self.loader.load(&Candidate {
+                name: Arc::clone(name),
+                path: path.into(),
+                source: Arc::clone(text),
+                modules: Arc::clone(&self.modules),
+                vars: Arc::new(self.config.vars.clone()),
+            }),
+            Err(frame) => Loaded { script: Err(vec![frame.clone()]), warnings: Vec::new() },
         };
-        let known = |good| Known { source, modules: Arc::clone(&self.modules), good };
-        match loaded {
+        let is_first = known.is_none();
+        let before = known.and_then(|known| known.good.clone());
+        let (good, imports, errors) = match script {
             Ok(script) => {
-                self.scripts.insert(Arc::clone(name), known(Some(script)));
-                report.changed.push(Arc::clone(name));
-                true
+                let imports = script.imports.clone();
+                (Some(script), imports, Vec::new())
             }
-            Err(mut frames) => {
-                let note = match &good {
-                    Some(_) => format!(
-                        "not reloaded; the version of generation {} still serves",
-                        self.number
-                    ),
-                    None => {
-                        "this script serves nothing until it loads; events for it wait".to_owned()
-                    }
-                };
-                for frame in &mut frames {
-                    frame.notes.push(note.clone());
-                }
-                report.problems.extend(frames);
-                self.scripts.insert(Arc::clone(name), known(good));
-                is_first
-            }
+            // What it imports may be what is wrong with it.
+            Err(errors) => (before.clone(), Imports::Any, self.with_what_serves(errors, &before)),
+        };
+        let is_new = errors.is_empty();
+        let said: Vec<Frame> = errors.into_iter().chain(warnings).collect();
+        if known.is_none_or(|known| known.said != said) {
+            report.problems.extend(said.iter().cloned());
         }
+        if is_new {
+            report.changed.push(Arc::clone(name));
+        }
+        let modules = Arc::clone(&self.modules);
+        self.scripts.insert(Arc::clone(name), Known { source, modules, imports, said, good });
+        is_new || is_first
+    }
+
+    /// Errors of a version that does not load, with what becomes of its handlers.
+    fn with_what_serves(&self, errors: Vec<Frame>, good: &Option<Arc<Script>>) -> Vec<Frame> {
+        let note = match good {
+            Some(_) => "not reloaded; its last good version still serves",
+            None => "this script serves nothing until it loads; events for it wait",
+        };
+        errors.into_iter().map(|frame| frame.note(note)).collect()
     }
 
     fn join(&self) -> Result<Generation, Vec<Frame>> {
@@ -206,18 +230,17 @@ impl Reloader {
         )
     }
 
-    fn say_skipped(&mut self, look: &Folder, report: &mut Report) {
-        let unreadable = look.unreadable.iter().map(|(path, reason)| format!("{path}: {reason}"));
-        let skipped: Vec<String> = look.skipped.iter().cloned().chain(unreadable).collect();
+    fn say_skipped(&mut self, look: Result<&Folder, &folder::Unlisted>, report: &mut Report) {
+        let skipped = match look {
+            Ok(look) => {
+                let unreadable = look.unreadable.iter().map(Frame::one_line);
+                look.skipped.iter().cloned().chain(unreadable).collect()
+            }
+            Err(unlisted) => vec![unlisted.to_string()],
+        };
         report.skipped = skipped.iter().filter(|line| !self.said.contains(line)).cloned().collect();
         self.said = skipped;
     }
-}
-
-/// `scripts`, as the reader would type it.
-fn folder_name(dir: &std::path::Path) -> String {
-    dir.file_name()
-        .map_or_else(|| dir.display().to_string(), |name| name.to_string_lossy().into_owned())
 }
 
 /// A hint to look: a file changed, or somebody asked.
@@ -277,6 +300,9 @@ pub(crate) fn follow(
                 if !reloader.has_changed() {
                     continue;
                 }
+                if rest(&hinted) {
+                    return;
+                }
             }
         }
         watching.renew();
@@ -309,11 +335,19 @@ fn since(instant: Instant) -> Duration {
     clock::instant().saturating_duration_since(instant)
 }
 
-/// The watch on the folder. A folder that was deleted and made again is another one, and has to be watched again.
+/// The watch on the folder. A folder that was deleted and made again is another one, even with the same inode, and has to be watched again.
 struct Watching {
     folder: PathBuf,
     hints: Hints,
-    watched: Option<(notify::RecommendedWatcher, u64)>,
+    watched: Option<Watched>,
+}
+
+struct Watched {
+    /// Watches while it lives.
+    _watcher: notify::RecommendedWatcher,
+    inode: u64,
+    /// Set when the folder itself was removed or renamed.
+    lost: Arc<AtomicBool>,
 }
 
 impl Watching {
@@ -328,41 +362,51 @@ impl Watching {
             self.watched = None;
             return;
         };
-        if self.watched.as_ref().is_some_and(|(_, watched)| *watched == inode) {
+        let still =
+            |watched: &Watched| watched.inode == inode && !watched.lost.load(Ordering::Acquire);
+        if self.watched.as_ref().is_some_and(still) {
             return;
         }
-        self.watched = self
-            .watch()
-            .map(|watcher| (watcher, inode))
-            .map_err(|error| {
+        self.watched = match self.watch(inode) {
+            Ok(watched) => Some(watched),
+            Err(error) => {
                 tracing::debug!(
                     "the scripts folder cannot be watched, so it is looked at every 2 s: {error}"
-                )
-            })
-            .ok();
+                );
+                None
+            }
+        };
     }
 
-    fn watch(&self) -> notify::Result<notify::RecommendedWatcher> {
-        let hints = self.hints.clone();
+    fn watch(&self, inode: u64) -> notify::Result<Watched> {
+        let lost = Arc::new(AtomicBool::new(false));
+        let (hints, folder, gone) = (self.hints.clone(), self.folder.clone(), Arc::clone(&lost));
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                // Reading is an event too: a reload that reads would reload for ever.
-                if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-                    hints.look();
+                let Ok(event) = event else { return };
+                let itself = || event.paths.iter().any(|path| *path == folder);
+                match event.kind {
+                    // Reading is an event too: a reload that reads would reload for ever.
+                    EventKind::Access(_) => return,
+                    EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) if itself() => {
+                        gone.store(true, Ordering::Release);
+                    }
+                    _ => {}
                 }
+                hints.look();
             })?;
         watcher.watch(&self.folder, RecursiveMode::Recursive)?;
-        Ok(watcher)
+        Ok(Watched { _watcher: watcher, inode, lost })
     }
 }
 
 #[cfg(unix)]
-fn inode(path: &std::path::Path) -> Option<u64> {
+fn inode(path: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
     std::fs::metadata(path).ok().map(|metadata| metadata.ino())
 }
 
 #[cfg(not(unix))]
-fn inode(path: &std::path::Path) -> Option<u64> {
+fn inode(path: &Path) -> Option<u64> {
     path.exists().then_some(0)
 }

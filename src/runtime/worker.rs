@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 
+use super::vital::Vitals;
 use crate::clock;
 use crate::execution::Executor;
 use crate::inbox::dispatch::{self, Assignments};
@@ -36,10 +37,12 @@ pub(super) struct Parts {
     pub(super) stop: watch::Receiver<bool>,
     /// Told once, when it serves.
     pub(super) serving: oneshot::Sender<Result<(), StoreError>>,
+    pub(super) vitals: Vitals,
 }
 
 /// The thread's life: serve until told to stop, then let what runs end within the grace.
 pub(super) fn run(parts: Parts) {
+    let _vital = parts.vitals.guard("a worker");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
     match runtime {
         Ok(runtime) => LocalSet::new().block_on(&runtime, serve(parts)),
@@ -62,6 +65,7 @@ async fn serve(parts: Parts) {
         swapped,
         mut stop,
         serving,
+        vitals,
     } = parts;
     let started =
         Executor::new(&store, &process.current.load().config.scripts).and_then(|executor| {
@@ -79,10 +83,12 @@ async fn serve(parts: Parts) {
     let inbox = Inbox::new(&executor, &gates, &notes);
     let front = Front::new(&process, &executor, &inbox, connections_max);
     executor.prepare(&front.pin()).await;
-    tokio::task::spawn_local(server::serve(Rc::clone(&front), listener, stop.clone()));
     let pinning = Rc::clone(&front);
-    tokio::task::spawn_local(dispatch::work(Rc::clone(&inbox), move || pinning.pin(), assignments));
-    tokio::task::spawn_local(follow(Rc::clone(&front), swapped));
+    let work = dispatch::work(Rc::clone(&inbox), move || pinning.pin(), assignments);
+    spawn_vital(&vitals, "a worker's part of the inbox", work);
+    spawn_vital(&vitals, "a worker's loader", follow(Rc::clone(&front), swapped));
+    let accepting = server::serve(Rc::clone(&front), listener, stop.clone());
+    spawn_vital(&vitals, "a worker's listener", accepting);
     let trimming = Rc::clone(&executor);
     tokio::task::spawn_local(async move {
         loop {
@@ -95,6 +101,19 @@ async fn serve(parts: Parts) {
     _ = stop.wait_for(|stop| *stop).await;
     // While it drains it still accepts, to say that it is not ready.
     drain(&front, process.current.load().config.server.shutdown_grace).await;
+}
+
+/// Spawns a part of this worker without which it would serve half. A panic ends one task only, and nobody would notice.
+fn spawn_vital(
+    vitals: &Vitals,
+    part: &'static str,
+    life: impl Future<Output = ()> + 'static,
+) -> JoinHandle<()> {
+    let vital = vitals.guard(part);
+    tokio::task::spawn_local(async move {
+        let _vital = vital;
+        life.await;
+    })
 }
 
 /// Compiles what a new generation brings, between requests.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use super::imports::Imports;
 pub(crate) use super::parts::Parts;
-
 use crate::backoff::Backoff;
 
 /// Source texts by path below the scripts folder, such as `lib/money.rhai`.
@@ -24,6 +24,8 @@ pub(crate) struct Script {
     pub(crate) source: Arc<str>,
     /// Every module that it may import, computed names included.
     pub(crate) modules: Arc<Sources>,
+    /// Which of them: when one of these changes, the script is loaded anew.
+    pub(crate) imports: Imports,
     /// What `vars` gives, with which it was loaded.
     pub(crate) vars: Arc<Vars>,
     /// In the order of registration.

@@ -16,13 +16,11 @@ use super::diagnose::{self, Circumstances, Exports, Names};
 use super::handler::{Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
+use super::imports::Imports;
 use super::value::LEVELS_MAX;
 use super::{Ending, host, lint, parts, refusal};
 use crate::frame::Frame;
 use crate::{clock, memory};
-
-/// One file's source, at most; the worst of this size compiles in 1.4 s without a deadline.
-pub(crate) const SOURCE_BYTES_MAX: usize = 64 << 10;
 
 /// Values in a constant, at most; it bounds the look at them where closures share what they hold.
 const VALUES_MAX: usize = 1_000_000;
@@ -67,12 +65,12 @@ impl Loader {
     /// Judges one script.
     pub(crate) fn load(&self, candidate: &Candidate) -> Loaded {
         match self.set_up(candidate) {
-            Ok(Judged { handlers, broken, frames }) => {
+            Ok(Judged { handlers, broken, frames, imports }) => {
                 let (errors, warnings): (Vec<_>, Vec<_>) = frames
                     .into_iter()
                     .partition(|frame| frame.severity == crate::frame::Severity::Error);
                 let script = if errors.is_empty() {
-                    Ok(Arc::new(script(candidate, handlers, &broken)))
+                    Ok(Arc::new(script(candidate, handlers, &broken, imports)))
                 } else {
                     Err(errors)
                 };
@@ -127,12 +125,16 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Frame> {
     frames.extend(too_deep(candidate, &prepared));
     frames.extend(repeated(candidate, &prepared.handlers));
     frames.extend(parameters(candidate, &prepared));
+    let compile = |path: &str, source: &str| {
+        host::compile(&prepared.engine, path, source, host::COMPILE_DEADLINE).ok()
+    };
+    let imports = Imports::of(&prepared.ast, modules, compile);
     let with_parts = |(handler, function): (Handler, FnPtr)| Handler {
         parts: parts::of(&prepared.ast, &function).map(Arc::new),
         ..handler
     };
     let handlers = prepared.handlers.into_iter().map(with_parts).collect();
-    Ok(Judged { handlers, broken: broken.into_keys().collect(), frames })
+    Ok(Judged { handlers, broken: broken.into_keys().collect(), frames, imports })
 }
 
 /// What the loader keeps of a script that came through its set-up phase.
@@ -141,6 +143,7 @@ struct Judged {
     /// Modules that do not compile; no worker gets them.
     broken: Vec<Arc<str>>,
     frames: Vec<Frame>,
+    imports: Imports,
 }
 
 fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
@@ -308,7 +311,12 @@ fn parameter_count(ast: &AST, function: &FnPtr) -> Option<usize> {
     defined.params.len().checked_sub(function.curry().len())
 }
 
-fn script(candidate: &Candidate, handlers: Vec<Handler>, broken: &[Arc<str>]) -> Script {
+fn script(
+    candidate: &Candidate,
+    handlers: Vec<Handler>,
+    broken: &[Arc<str>],
+    imports: Imports,
+) -> Script {
     let mut modules = Arc::clone(&candidate.modules);
     if !broken.is_empty() {
         Arc::make_mut(&mut modules).retain(|path, _| !broken.contains(path));
@@ -322,6 +330,7 @@ fn script(candidate: &Candidate, handlers: Vec<Handler>, broken: &[Arc<str>]) ->
         path: Arc::clone(&candidate.path),
         source: Arc::clone(&candidate.source),
         modules,
+        imports,
         vars: Arc::clone(&candidate.vars),
         handlers,
         runaways: AtomicU32::new(0),

@@ -5,6 +5,7 @@
 pub(crate) mod handler;
 mod parts;
 pub(crate) mod load;
+pub(crate) mod imports;
 pub(crate) mod compiled;
 pub(crate) mod run;
 pub(crate) mod host_call;

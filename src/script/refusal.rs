@@ -64,10 +64,10 @@ pub(super) fn wrong_parameters(
         .help(format!("write `|{given}| …`"))
 }
 
-/// Its file cannot be read as a script.
+/// Its file cannot be read at all.
 pub(crate) fn unreadable(path: &str, reason: &str) -> Frame {
-    Frame::error("E0226", format!("`{path}` cannot be read as a script: {reason}"))
-        .help("scripts are UTF-8 text of at most 64 KiB")
+    Frame::error("E0226", format!("`{path}` cannot be read: {reason}"))
+        .help("the file needs to be readable for the user that Rhaiway runs as")
 }
 
 /// A registration in its script.

@@ -5,7 +5,9 @@ mod events;
 mod http;
 mod rhaiway;
 mod sender;
+mod admin;
 
+pub(crate) use admin::admin;
 pub(crate) use events::{event, events};
 pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};

@@ -190,3 +190,41 @@ impl Drop for Rhaiway {
         _ = self.child.wait();
     }
 }
+
+impl Project {
+    /// Removes a file or a folder with all that is in it.
+    pub(crate) fn remove(&self, name: &str) {
+        let path = self.at(name);
+        let removed =
+            if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+        removed.expect("it was there");
+    }
+
+    /// Runs a command that has to end with this exit code; its stdout and stderr.
+    pub(crate) fn expect(&self, code: i32, arguments: &[&str]) -> (String, String) {
+        let Output { status, stdout, stderr } = self.run(arguments);
+        let (stdout, stderr) =
+            (String::from_utf8(stdout).expect("text"), String::from_utf8(stderr).expect("text"));
+        assert_eq!(status.code(), Some(code), "{arguments:?}\n{stdout}\n{stderr}");
+        (stdout, stderr)
+    }
+}
+
+impl Rhaiway {
+    /// The number of the generation that serves, as `/v1/status` on the admin socket says it.
+    pub(crate) fn generation(&self, project: &Project) -> u64 {
+        self.status(project)["generation"].as_u64().expect("a number")
+    }
+
+    /// The whole of `/v1/status`.
+    pub(crate) fn status(&self, project: &Project) -> serde_json::Value {
+        let response = super::admin(project, "/v1/status");
+        assert_eq!(response.status, 200);
+        response.json()
+    }
+
+    /// How many lines of the log hold `part`.
+    pub(crate) fn count_log(&self, part: &str) -> usize {
+        self.log().iter().filter(|line| line.contains(part)).count()
+    }
+}

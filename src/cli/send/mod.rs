@@ -42,19 +42,19 @@ pub(crate) struct SendArgs {
     /// The type of the event, such as `user.created`
     #[arg(value_name = "TYPE")]
     pub(crate) kind: String,
-    /// Post this body instead of the sample; `-` reads it from stdin
+    /// Post this body instead of the sample; `-` is stdin
     #[arg(long, value_name = "FILE")]
     pub(crate) data: Option<PathBuf>,
-    /// How many; each has its own id and, without --data, its own body
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    /// How many, each with its own id [default: 1]
+    #[arg(long, hide_default_value = true, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100_000))]
     pub(crate) count: u32,
-    /// Sign another body than is sent; the answer has to be 401
+    /// Sign another body than is sent; the answer must be 401
     #[arg(long)]
     pub(crate) bad_signature: bool,
-    /// The delivery's id; sent twice it is a duplicate, and with --count all have it
+    /// The delivery's id; sent twice it is a duplicate
     #[arg(long)]
     pub(crate) id: Option<String>,
-    /// Post here instead of to `listen` and the webhook's path
+    /// Post here, not to `listen` and the webhook's path
     #[arg(long)]
     pub(crate) url: Option<Url>,
     /// Print one JSON object for each post

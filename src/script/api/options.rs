@@ -2,8 +2,7 @@
 
 use rhai::{Dynamic, Map};
 
-use crate::backoff::Backoff;
-use crate::config::RETRY;
+use crate::backoff::{Backoff, RETRY};
 use crate::script::current::{Throw, fail};
 use crate::script::handler::Options;
 use crate::units;

@@ -17,7 +17,7 @@ mod trail;
 pub(crate) use self::compile::{COMPILE_DEADLINE_PASSED, compile_error};
 pub(crate) use self::names::{Exports, Names, Signature, is_anonymous, nearest};
 pub(crate) use self::run::{Circumstances, Limits, run_error};
-pub(crate) use self::source::{SOURCE_BYTES_MAX, source};
+pub(crate) use self::source::{SOURCE_BYTES_MAX, source, too_long};
 pub(crate) use self::text::{Text, line_and_column};
 
 /// Characters of any one text that comes from a script or from Rhai: enough for a message, too little for a body.

@@ -11,12 +11,7 @@ pub(crate) const SOURCE_BYTES_MAX: usize = 64 * 1024;
 /// The text of a script's file, without a byte order mark.
 pub(crate) fn source(path: &str, bytes: &[u8]) -> Result<Arc<str>, Box<Frame>> {
     if bytes.len() > SOURCE_BYTES_MAX {
-        let title =
-            format!("{path} has {} bytes; a script may have {SOURCE_BYTES_MAX}", bytes.len());
-        return Err(Box::new(
-            Frame::error("E0208", title)
-                .help("move functions into `scripts/lib/`, and `import` them from there"),
-        ));
+        return Err(too_long(path, bytes.len() as u64));
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
@@ -38,6 +33,15 @@ pub(crate) fn source(path: &str, bytes: &[u8]) -> Result<Arc<str>, Box<Frame>> {
         return Err(Box::new(Frame::error("E0208", title).at(place).help("take it out")));
     }
     Ok(Arc::from(text.strip_prefix('\u{feff}').unwrap_or(text)))
+}
+
+/// A file of so many bytes, which need not be read to be refused.
+pub(crate) fn too_long(path: &str, bytes: u64) -> Box<Frame> {
+    let title = format!("`{path}` has {bytes} bytes; a script may have {SOURCE_BYTES_MAX}");
+    Box::new(
+        Frame::error("E0208", title)
+            .help("move functions into `scripts/lib/`, and `import` them from there"),
+    )
 }
 
 #[cfg(test)]

@@ -160,6 +160,13 @@ impl SqliteStore {
     }
 }
 
+impl SqliteStore {
+    /// Waits until nothing can be written any more: it was closed, or its writing thread has ended by a fault.
+    pub(crate) async fn ended(&self) {
+        self.queue.closed().await;
+    }
+}
+
 impl Store for SqliteStore {
     fn accept(&self, event: NewEvent) -> Answer<Accepted> {
         self.ask(|slot| Command::Accept(event, slot))

@@ -1,0 +1,118 @@
+//! What `rhaiway run` says on a terminal once it serves: one screen of 80 columns with what it serves, what is missing, and what to type next.
+
+use std::net::SocketAddr;
+
+use super::output::harmless;
+use crate::config::{Config, Environment, Variable};
+use crate::generation::Generation;
+use crate::script::handler::Trigger;
+use crate::webhook::sample;
+
+/// Lines of the table; a screen has 24.
+const ROWS_MAX: usize = 12;
+/// Characters of a path; what stands beside it starts in the same column up to here.
+const PATH_MAX: usize = 40;
+
+/// The screen, without a line feed at its end. `program` is how the reader called it.
+pub(super) fn screen(
+    config: &Config,
+    generation: &Generation,
+    address: SocketAddr,
+    program: &str,
+) -> String {
+    let mut lines = vec![
+        String::new(),
+        format!("Rhaiway {} serves http://{address}", env!("CARGO_PKG_VERSION")),
+        String::new(),
+    ];
+    lines.extend(table(generation));
+    lines.push(String::new());
+    let folder = config.scripts.dir.display();
+    if generation.scripts.is_empty() && generation.broken.is_empty() {
+        lines.push(format!(
+            "No scripts yet: save one as {folder}/NAME.rhai, and it serves at once."
+        ));
+    } else {
+        lines.push(format!("Scripts in {folder}/ are reloaded when you save them. Ctrl-C stops."));
+    }
+    if !generation.broken.is_empty() {
+        let names = generation.broken.join(", ");
+        lines
+            .push(format!("Serve nothing until they load: {} (see above).", harmless(&names, 200)));
+    }
+    lines.extend(missing(config));
+    lines.extend(next(config, generation, program));
+    lines.push(String::new());
+    lines.join("\n")
+}
+
+fn table(generation: &Generation) -> Vec<String> {
+    let mut rows: Vec<(&str, String, String)> = Vec::new();
+    for webhook in &generation.webhooks {
+        rows.push(("POST", harmless(&webhook.path, PATH_MAX), format!("webhook {}", webhook.name)));
+    }
+    for script in &generation.scripts {
+        for handler in &script.handlers {
+            if let Trigger::Route { method, path } = &handler.trigger {
+                rows.push((method.word(), harmless(path, PATH_MAX), script.path.to_string()));
+            }
+        }
+    }
+    let more = rows.len().saturating_sub(ROWS_MAX);
+    rows.truncate(ROWS_MAX);
+    rows.push(("GET", "/healthz".to_owned(), "is it alive".to_owned()));
+    rows.push(("GET", "/readyz".to_owned(), "can it take deliveries".to_owned()));
+    let width = rows.iter().map(|(_, path, _)| path.chars().count()).max().unwrap_or(0);
+    let mut lines: Vec<String> = rows
+        .iter()
+        .map(|(method, path, what)| format!("  {method:<6} {path:<width$}  {what}"))
+        .collect();
+    if more > 0 {
+        lines.push(format!("  … and {more} more routes"));
+    }
+    lines
+}
+
+/// Variables without which something does not work. Their values are nowhere here.
+fn missing(config: &Config) -> Vec<String> {
+    let line = |variable: &Variable| match (&variable.unusable, &variable.source) {
+        (Some(why), Some(source)) => Some(format!(
+            "Not used: {} from {source} ({}): {why}.",
+            variable.name, variable.purpose
+        )),
+        (_, None) if variable.required => {
+            Some(format!("Not set: {} ({}).", variable.name, variable.purpose))
+        }
+        _ => None,
+    };
+    config.variables.iter().filter_map(line).collect()
+}
+
+/// What to type next, so that it can be copied: a secret to try with, or a sample event.
+fn next(config: &Config, generation: &Generation, program: &str) -> Vec<String> {
+    let configured = generation.webhooks.iter().find(|webhook| webhook.is_configured());
+    let Some(webhook) = configured.or(generation.webhooks.first()) else { return Vec::new() };
+    let kind = sample::kinds(&webhook.name).next().unwrap_or("TYPE");
+    let send = format!("  {program} send {} {kind}", webhook.name);
+    if configured.is_some() {
+        return vec![
+            String::new(),
+            "Try it, in another terminal:".to_owned(),
+            send,
+            format!("  {program} events"),
+        ];
+    }
+    let Some(variable) = webhook.unset.first() else { return Vec::new() };
+    let heading = match config.server.environment {
+        Environment::Development => {
+            "Set it, to the sender's or to one of your own to try with, and start again:"
+        }
+        Environment::Production => "Set it in the environment or in .env, and start again.",
+    };
+    let mut lines = vec![String::new(), heading.to_owned()];
+    if config.server.environment == Environment::Development {
+        lines.push(format!("  echo {variable}=whsec_$(openssl rand -base64 24) >> .dev.vars"));
+    }
+    lines.extend(["Then, in another terminal:".to_owned(), send]);
+    lines
+}

@@ -1,0 +1,46 @@
+//! Deletes what is older than `storage.retention`, in small steps and at a pace of its own: it takes a fifth of the writer's time at most, on
+//! whatever disk, so that deliveries hardly notice it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::clock::{self, Millis};
+use crate::config::Config;
+use crate::store::Store;
+
+/// When there was nothing left to delete.
+const PAUSE: Duration = Duration::from_secs(60);
+/// Rows of one step, so that no step holds the writer for long.
+const ROWS: usize = 200;
+/// After a full step it rests for so many times as long as the step took.
+const REST: u32 = 4;
+/// But so long at least.
+const REST_MIN: Duration = Duration::from_millis(10);
+/// The shortest time for which delivery ids are kept.
+const IDS_KEPT_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// For as long as the process lives.
+pub(super) async fn run(store: Arc<dyn Store>, config: Arc<Config>) {
+    let retention = config.storage.retention;
+    loop {
+        let started = clock::instant();
+        let deleted =
+            store.retain(before(retention), before(retention.max(IDS_KEPT_MIN)), ROWS).await;
+        let pause = match deleted {
+            Ok(rows) if rows >= ROWS as u64 => {
+                (clock::instant().saturating_duration_since(started) * REST).max(REST_MIN)
+            }
+            Ok(_) => PAUSE,
+            Err(error) => {
+                tracing::debug!("nothing can be deleted now: {error}");
+                PAUSE
+            }
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+fn before(age: Duration) -> Millis {
+    let age = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
+    Millis(clock::now().0.saturating_sub(age))
+}

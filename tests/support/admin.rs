@@ -1,0 +1,26 @@
+//! The admin socket, asked over plain HTTP/1.1 as `curl --unix-socket` would.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use super::{Project, Response};
+
+/// GET of a path on the admin socket of a project's instance.
+pub(crate) fn admin(project: &Project, path: &str) -> Response {
+    let mut stream = UnixStream::connect(project.at("data/rhaiway.sock")).expect("it is served");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: rhaiway\r\nconnection: close\r\n\r\n");
+    // A head that is too long is answered before it is read.
+    _ = stream.write_all(request.as_bytes());
+    let mut answer = Vec::new();
+    _ = stream.read_to_end(&mut answer);
+    let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("an answer comes");
+    let status = String::from_utf8_lossy(&answer[..head]);
+    let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Response {
+        status: status.expect("a status line"),
+        headers: Vec::new(),
+        body: answer[head + 4..].to_vec(),
+    }
+}
