@@ -7,7 +7,7 @@ use std::sync::Arc;
 use matchit::{InsertError, Router};
 
 use super::{Endpoint, HandlerRef};
-use crate::config::Respond;
+use crate::config::{Environment, Respond};
 use crate::frame::{Frame, Place, nearest};
 use crate::script::handler::{Handler, Method, Script, Trigger, matches};
 use crate::script::refusal;
@@ -18,6 +18,7 @@ const BUILT_IN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 
 /// Every path there is, or all that is wrong.
 pub(super) fn join(
+    environment: Environment,
     webhooks: &[Arc<Webhook>],
     scripts: &[Arc<Script>],
 ) -> Result<Router<Endpoint>, Vec<Frame>> {
@@ -31,6 +32,9 @@ pub(super) fn join(
             match &registered.trigger {
                 Trigger::Route { method, path } => {
                     paths.add_route(*method, path, at, place(loaded, registered));
+                    let route = format!("{} {path}", method.word());
+                    let wrong = callers(environment, &route, registered.options.auth.as_deref());
+                    paths.frames.extend(wrong.map(|frame| frame.at(place(loaded, registered))));
                 }
                 Trigger::Webhook { webhook, patterns } => {
                     let wrong = unmatched(webhooks, webhook, patterns);
@@ -140,6 +144,25 @@ fn clash(title: String, claim: &Claim, other: &Claim) -> Frame {
 /// The registration in its script.
 fn place(script: &Script, handler: &Handler) -> Place {
     refusal::place(refusal::site(&script.path, &script.source), handler)
+}
+
+/// A route that asks for a caller must never be open to all, and in production one that is open says so.
+fn callers(environment: Environment, route: &str, auth: Option<&str>) -> Option<Frame> {
+    match auth {
+        Some("none") => None,
+        Some(way) => {
+            let way = way.escape_debug();
+            let title = format!("{route}: there is no way `{way}` to tell callers apart");
+            let help = "`auth: \"none\"` lets anybody call it; this version knows no other";
+            Some(Frame::error("E0235", title).help(help))
+        }
+        None if environment == Environment::Production => {
+            let title = format!("{route} does not say who may call it");
+            let help = "in production a route says so: `#{ auth: \"none\" }` lets anybody call it";
+            Some(Frame::error("E0236", title).help(help))
+        }
+        None => None,
+    }
 }
 
 /// Why events can never reach a handler, if they cannot.

@@ -2,6 +2,7 @@
 //! start to its end. `check`, start and reload join with the same function, so a clash can never replace a working whole. It does no I/O.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use matchit::Router;
@@ -17,7 +18,9 @@ mod join;
 pub(crate) struct Generation {
     /// Counts from 1.
     pub(crate) number: u64,
+    /// As it was read at the start.
     pub(crate) config: Arc<Config>,
+    /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
     /// By name.
     pub(crate) scripts: Vec<Arc<Script>>,
@@ -26,11 +29,15 @@ pub(crate) struct Generation {
     paths: Router<Endpoint>,
 }
 
+/// A generation as one request or attempt holds it: counted within its worker, so that no two workers share a counter.
+pub(crate) type Pinned = Rc<Arc<Generation>>;
+
 /// What a path leads to.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoint {
     /// Index in `webhooks`.
     pub(crate) webhook: Option<usize>,
+    /// By method; a path may have several.
     pub(crate) routes: BTreeMap<Method, HandlerRef>,
 }
 
@@ -46,6 +53,7 @@ pub(crate) struct HandlerRef {
 /// A handler that an event is for.
 #[derive(Clone, Debug)]
 pub(crate) struct Match {
+    /// It may have several; this is one of them.
     pub(crate) handler: HandlerRef,
     /// The first of its patterns that matched.
     pub(crate) pattern: Arc<str>,
@@ -53,6 +61,7 @@ pub(crate) struct Match {
 
 /// A path that was found.
 pub(crate) struct Found<'a> {
+    /// What is there.
     pub(crate) endpoint: &'a Endpoint,
     /// Names and values of its parameters.
     pub(crate) params: Vec<(&'a str, &'a str)>,
@@ -67,7 +76,7 @@ impl Generation {
         scripts: Vec<Arc<Script>>,
         broken: Vec<Arc<str>>,
     ) -> Result<Self, Vec<Frame>> {
-        let paths = join::join(&webhooks, &scripts)?;
+        let paths = join::join(config.server.environment, &webhooks, &scripts)?;
         Ok(Self { number, config, webhooks, scripts, broken, paths })
     }
 
@@ -77,10 +86,12 @@ impl Generation {
         Some(Found { endpoint: found.value, params: found.params.iter().collect() })
     }
 
+    /// By its name.
     pub(crate) fn script(&self, name: &str) -> Option<&Arc<Script>> {
         self.scripts.iter().find(|script| &*script.name == name)
     }
 
+    /// By its name in config.
     pub(crate) fn webhook(&self, name: &str) -> Option<&Arc<Webhook>> {
         self.webhooks.iter().find(|webhook| *webhook.name == *name)
     }
@@ -111,6 +122,7 @@ impl Generation {
         Some(HandlerRef { script: index, handler })
     }
 
+    /// What the reference, one of this generation, names.
     pub(crate) fn handler(&self, at: HandlerRef) -> (&Arc<Script>, &Handler) {
         let script = &self.scripts[at.script];
         (script, &script.handlers[at.handler])

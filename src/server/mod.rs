@@ -23,7 +23,7 @@ use self::body::Body;
 use self::socket::Stream;
 use crate::clock;
 use crate::execution::Executor;
-use crate::generation::Generation;
+use crate::generation::{Generation, Pinned};
 use crate::inbox::Inbox;
 use crate::store::Store;
 
@@ -52,15 +52,19 @@ const REFUSED_MAX: usize = 16;
 
 /// The state of the whole process, as far as answers need it.
 pub(crate) struct Process {
+    /// Swapped as a whole by the loader thread; each worker pins one for each request.
     pub(crate) current: ArcSwap<Generation>,
+    /// Set when the process stops; `/readyz` says so.
     pub(crate) draining: AtomicBool,
 }
 
 /// One worker's front: what its connections share.
 pub(crate) struct Front {
     process: Arc<Process>,
-    pinned: RefCell<Rc<Arc<Generation>>>,
+    pinned: RefCell<Pinned>,
+    /// Runs the handlers of routes.
     pub(crate) executor: Rc<Executor>,
+    /// Takes over what was accepted.
     pub(crate) inbox: Rc<Inbox>,
     store: Arc<dyn Store>,
     connections: Cell<usize>,
@@ -79,6 +83,7 @@ struct Client {
 }
 
 impl Front {
+    /// For one worker, which takes `connections_max` connections at most.
     pub(crate) fn new(
         process: &Arc<Process>,
         executor: &Rc<Executor>,
@@ -99,8 +104,8 @@ impl Front {
         })
     }
 
-    /// The generation of now, for one request or attempt. Counted within this worker, so that no two workers share a counter.
-    pub(crate) fn pin(&self) -> Rc<Arc<Generation>> {
+    /// The generation of now, for one request or attempt.
+    pub(crate) fn pin(&self) -> Pinned {
         let current = self.process.current.load();
         if !Arc::ptr_eq(&current, &self.pinned.borrow()) {
             self.pinned.replace(Rc::new(Arc::clone(&current)));

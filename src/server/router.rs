@@ -2,9 +2,6 @@
 //!
 //! A path is percent-decoded once and then compared as it is: no slash is added, taken away or folded, no `..` is resolved, case counts.
 
-use std::rc::Rc;
-use std::sync::Arc;
-
 use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -15,14 +12,14 @@ use super::answer::{self, Methods, Problem};
 use super::body::Body;
 use super::request::{self, REQUEST_ID};
 use super::{cors, delivery, route};
-use crate::generation::{Endpoint, Found, Generation, HandlerRef};
+use crate::generation::{Endpoint, Found, HandlerRef, Pinned};
 use crate::script::handler;
 
 /// A request while it is answered.
 pub(super) struct Context<'a> {
     pub(super) id: Box<str>,
     pub(super) client: &'a Client,
-    pub(super) generation: Rc<Arc<Generation>>,
+    pub(super) generation: Pinned,
 }
 
 /// Answers one request.
