@@ -19,7 +19,9 @@ pub(crate) const BUILT_IN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 pub(crate) struct Generation {
     /// Counts from 1.
     pub(crate) number: u64,
+    /// As it was read at the start.
     pub(crate) config: Arc<Config>,
+    /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
     /// By name.
     pub(crate) scripts: Vec<Arc<Script>>,
@@ -33,6 +35,7 @@ pub(crate) struct Generation {
 pub(crate) struct Endpoint {
     /// Index in `webhooks`.
     pub(crate) webhook: Option<usize>,
+    /// By method; a path may have several.
     pub(crate) routes: BTreeMap<Method, HandlerRef>,
 }
 
@@ -48,6 +51,7 @@ pub(crate) struct HandlerRef {
 /// A handler that an event is for.
 #[derive(Clone, Debug)]
 pub(crate) struct Match {
+    /// It may have several; this is one of them.
     pub(crate) handler: HandlerRef,
     /// The first of its patterns that matched.
     pub(crate) pattern: Arc<str>,
@@ -55,6 +59,7 @@ pub(crate) struct Match {
 
 /// A path that was found.
 pub(crate) struct Found<'a> {
+    /// What is there.
     pub(crate) endpoint: &'a Endpoint,
     /// Names and raw values of its parameters.
     pub(crate) params: Vec<(&'a str, &'a str)>,
@@ -93,10 +98,12 @@ impl Generation {
         Some(Found { endpoint: found.value, params: found.params.iter().collect() })
     }
 
+    /// By its name.
     pub(crate) fn script(&self, name: &str) -> Option<&Arc<Script>> {
         self.scripts.iter().find(|script| &*script.name == name)
     }
 
+    /// By its name in config.
     pub(crate) fn webhook(&self, name: &str) -> Option<&Arc<Webhook>> {
         self.webhooks.iter().find(|webhook| *webhook.name == *name)
     }
@@ -127,6 +134,7 @@ impl Generation {
         Some(HandlerRef { script: index, handler })
     }
 
+    /// What the reference, one of this generation, names.
     pub(crate) fn handler(&self, at: HandlerRef) -> (&Arc<Script>, &Handler) {
         let script = &self.scripts[at.script];
         (script, &script.handlers[at.handler])

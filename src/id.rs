@@ -24,6 +24,7 @@ pub(crate) struct JobId(pub(crate) Uuid);
 pub(crate) struct RequestId(pub(crate) Uuid);
 
 impl EventId {
+    /// What every event's id starts with.
     pub(crate) const PREFIX: &'static str = "evt";
 
     /// The id of this event's job number `n`: the last 16 bits of the event's random part, moved by `n` + 1.

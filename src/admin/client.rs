@@ -13,10 +13,13 @@ pub(crate) enum AskError {
     /// Nobody serves the socket.
     #[error("no running instance answers")]
     NotRunning,
+    /// It answered with this error.
     #[error("the running instance refuses: {0}")]
     Refused(String),
+    /// The connection broke, or what came back is not what was asked for.
     #[error("the running instance cannot be asked: {0}")]
     Failed(#[from] reqwest::Error),
+    /// This end cannot speak.
     #[error(transparent)]
     Client(#[from] OutboundError),
 }

@@ -26,10 +26,17 @@ const LIMIT: usize = 50;
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BindError {
+    /// Somebody answers on it.
     #[error("another instance serves the admin socket {}; stop it, or set another `admin.socket`", .0.display())]
     Taken(PathBuf),
+    /// The folder or the file cannot be made.
     #[error("the admin socket {} cannot be served: {error}", path.display())]
-    Io { path: PathBuf, error: io::Error },
+    Io {
+        /// The socket.
+        path: PathBuf,
+        /// Why not.
+        error: io::Error,
+    },
 }
 
 #[derive(Clone)]

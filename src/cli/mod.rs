@@ -52,6 +52,7 @@ enum Command {
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Exit {
+    /// Exit code 0.
     Fine,
     /// It found or met a failure, and has said so.
     Failed,

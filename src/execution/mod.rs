@@ -27,6 +27,7 @@ const RUNAWAYS_MAX: u32 = 2;
 pub(crate) struct Executor {
     shared: Rc<Shared>,
     stacks: Rc<Stacks>,
+    /// For whoever commits what a run wants.
     pub(crate) store: Arc<dyn Store>,
     reader: Rc<dyn Reader>,
     /// By the address of the script, which the copy keeps alive.
@@ -44,10 +45,15 @@ struct Copy {
 
 /// What is to run.
 pub(crate) struct Run<'a> {
+    /// The one that the run sees from start to end.
     pub(crate) generation: &'a Generation,
+    /// One of its scripts.
     pub(crate) script: &'a Arc<Script>,
+    /// Index in the script's `handlers`.
     pub(crate) handler: usize,
+    /// What the handler is called with.
     pub(crate) input: Input,
+    /// What the run knows without asking.
     pub(crate) given: Given,
     /// Where neither the handler nor the webhook says: the one of config.
     pub(crate) timeout: Option<std::time::Duration>,
@@ -55,7 +61,9 @@ pub(crate) struct Run<'a> {
 
 /// How it ended, and what it wants committed; nothing where it failed.
 pub(crate) struct Executed {
+    /// The answer or the failure.
     pub(crate) end: End,
+    /// Writes and the versions that they rely on.
     pub(crate) effects: Effects,
 }
 

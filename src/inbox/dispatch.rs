@@ -26,7 +26,9 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// What is handed to a worker: the first dispatch of an event, or the next attempt of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Handed {
+    /// Its first dispatch: all of its jobs.
     Event(Seq),
+    /// The next attempt of one job.
     Job(JobKey),
 }
 
@@ -59,6 +61,7 @@ pub(crate) struct Dispatcher {
 }
 
 impl Dispatcher {
+    /// One for the whole process, before the first event is accepted; `workers` are the ends of `channels`.
     pub(crate) fn new(
         store: &Arc<dyn Store>,
         notes: &Arc<Notes>,

@@ -36,6 +36,7 @@ pub(crate) struct Inbox {
 }
 
 impl Inbox {
+    /// For one worker; `gates` and `notes` are those of the whole process.
     pub(crate) fn new(executor: &Rc<Executor>, gates: &Arc<Gates>, notes: &Arc<Notes>) -> Rc<Self> {
         Rc::new(Self {
             executor: Rc::clone(executor),

@@ -34,6 +34,7 @@ impl Notes {
         self.wake.notify_one();
     }
 
+    /// Whether `stop` was called.
     pub(crate) fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
     }

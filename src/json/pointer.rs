@@ -8,6 +8,7 @@ use std::str::FromStr;
 pub(crate) struct Pointer(Box<[Box<str>]>);
 
 impl Pointer {
+    /// Its parts, decoded, from the top level down.
     pub(crate) fn names(&self) -> &[Box<str>] {
         &self.0
     }

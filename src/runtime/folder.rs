@@ -32,12 +32,16 @@ pub(crate) struct Folder {
 /// Why a file's text cannot be had.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unreadable {
+    /// Its length in bytes.
     #[error("it has {0} bytes; a script may have {SOURCE_BYTES_MAX}")]
     TooLong(u64),
+    /// Where it stops being text, in bytes.
     #[error("it is not UTF-8: byte {0} begins no character")]
     NotUtf8(usize),
+    /// Where, in bytes.
     #[error("it holds a NUL byte at {0}")]
     Nul(usize),
+    /// In the system's words.
     #[error("{0}")]
     Io(String),
 }

@@ -43,23 +43,31 @@ pub(crate) enum StartError {
     /// Scripts, webhooks and paths do not go together.
     #[error("the scripts and config.toml contradict each other")]
     Clash(Vec<Frame>),
+    /// The database.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// The main listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
+    /// The admin socket.
     #[error(transparent)]
     Admin(#[from] admin::server::BindError),
+    /// A worker has no way to documents.
     #[error("a worker cannot start: {0}")]
     Worker(#[from] StoreError),
+    /// The system gives no more threads.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// By a panic, which the log has.
     #[error("a worker ended before it served")]
     WorkerEnded,
 }
 
 /// A runtime that serves.
 pub(crate) struct Runtime {
+    /// What is served now, and whether the process stops.
     pub(crate) process: Arc<Process>,
+    /// Where it listens, with the port that was taken.
     pub(crate) address: SocketAddr,
     store: Arc<SqliteStore>,
     notes: Arc<Notes>,

@@ -37,6 +37,7 @@ pub(crate) struct Report {
     pub(crate) is_new: bool,
     /// Scripts whose new version serves now, or that went.
     pub(crate) changed: Vec<Arc<str>>,
+    /// Scripts whose file is gone.
     pub(crate) removed: Vec<Arc<str>>,
     /// Each problem once, when it appears.
     pub(crate) problems: Vec<Frame>,
@@ -66,6 +67,7 @@ struct Known {
 }
 
 impl Reloader {
+    /// Knows nothing yet; `look` reads.
     pub(crate) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Self {
         Self {
             config: Arc::clone(config),

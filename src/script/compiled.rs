@@ -23,6 +23,7 @@ const PATIENCE: u32 = 20;
 
 /// A script that can run on this worker.
 pub(crate) struct Compiled {
+    /// What it was made from.
     pub(crate) script: Arc<Script>,
     engine: Engine,
     functions: Vec<FnPtr>,
@@ -83,8 +84,11 @@ fn with_own_constants(mut function: FnPtr) -> FnPtr {
 
 /// What the set-up phase gives.
 pub(crate) struct Prepared {
+    /// The script's own: its functions and imports stand in it.
     pub(crate) engine: Engine,
+    /// What it registered, with the functions, in that order.
     pub(crate) handlers: Vec<(Handler, FnPtr)>,
+    /// For the loader to judge; calls do without.
     pub(crate) ast: AST,
     /// The constants that the top level leaves, for the loader to judge.
     pub(crate) constants: Vec<(String, Dynamic)>,
@@ -93,8 +97,10 @@ pub(crate) struct Prepared {
 /// Why the set-up phase did not come to its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SetUpError {
+    /// The source does not parse.
     #[error(transparent)]
     Compile(#[from] ParseError),
+    /// The top level failed or was ended.
     #[error(transparent)]
     Run(#[from] Box<EvalAltResult>),
 }

@@ -41,9 +41,13 @@ pub(crate) enum Suspend {
 /// What became of one resume.
 #[derive(Debug)]
 pub(crate) enum Step<R> {
+    /// It has used its slice and wants another.
     Slice,
+    /// It asks, and waits for the answer.
     Call(HostCall),
+    /// It allocated without bound and is never resumed; its stack is lost.
     Runaway,
+    /// It came to its end.
     Done(R),
     /// A native function panicked. The stack is fit for the next run.
     Panicked,

@@ -48,6 +48,7 @@ struct Current {
 /// What scripts may do at this time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
+    /// No run is on this thread.
     None,
     /// The top level runs: it registers handlers and declares constants, and nothing else.
     SetUp,
@@ -57,11 +58,15 @@ pub(crate) enum Phase {
 
 /// What the driver lays down for one slice.
 pub(crate) struct Slice {
+    /// What it may do.
     pub(crate) phase: Phase,
+    /// What has ended the run before, if anything.
     pub(crate) ending: Option<Ending>,
+    /// When the slice is over.
     pub(crate) ends: Instant,
     /// Bytes that the run holds outside its account.
     pub(crate) held_elsewhere: usize,
+    /// Absent in the set-up phase.
     pub(crate) given: Option<Rc<Given>>,
 }
 

@@ -17,6 +17,7 @@ pub(crate) struct Script {
     pub(crate) name: Arc<str>,
     /// As the reader would type it: `scripts/clerk.rhai`.
     pub(crate) path: Arc<str>,
+    /// Its text.
     pub(crate) source: Arc<str>,
     /// Every module that it may import, computed names included.
     pub(crate) modules: Arc<Sources>,
@@ -24,6 +25,7 @@ pub(crate) struct Script {
     pub(crate) vars: Arc<Vars>,
     /// In the order of registration.
     pub(crate) handlers: Vec<Handler>,
+    /// What of an event it looks at.
     pub(crate) reads: Reads,
 }
 
@@ -33,18 +35,24 @@ pub(crate) type Vars = BTreeMap<Box<str>, serde_json::Value>;
 /// Which parts of an event a script names; the others are not filled in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reads {
+    /// `event.payload`.
     pub(crate) payload: bool,
+    /// `event.headers`.
     pub(crate) headers: bool,
+    /// `event.text`.
     pub(crate) text: bool,
 }
 
 /// One registration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Handler {
+    /// When it runs.
     pub(crate) trigger: Trigger,
+    /// How it runs.
     pub(crate) options: Options,
     /// Line and column of the registration, from 1.
     pub(crate) line: usize,
+    /// In characters.
     pub(crate) column: usize,
 }
 
@@ -52,22 +60,38 @@ pub(crate) struct Handler {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Trigger {
     /// Events of a webhook whose type matches one of the patterns; the first that matches names the job.
-    Webhook { webhook: Box<str>, patterns: Vec<Arc<str>> },
+    Webhook {
+        /// Its name in config.
+        webhook: Box<str>,
+        /// At least one; `*` where the registration names none.
+        patterns: Vec<Arc<str>>,
+    },
     /// Requests.
-    Route { method: Method, path: Box<str> },
+    Route {
+        /// Of the request.
+        method: Method,
+        /// With its `{name}` parts, as registered.
+        path: Box<str>,
+    },
 }
 
 /// Methods that a route can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum Method {
+    /// Answers HEAD too.
     Get,
+    /// POST.
     Post,
+    /// PUT.
     Put,
+    /// PATCH.
     Patch,
+    /// DELETE.
     Delete,
 }
 
 impl Method {
+    /// In the order in which `Allow` lists them.
     pub(crate) const ALL: [Self; 5] = [Self::Get, Self::Post, Self::Put, Self::Patch, Self::Delete];
 
     /// As in a request line.
@@ -98,6 +122,7 @@ impl Method {
 pub(crate) struct Options {
     /// Who may call a route; `none` says that anybody may.
     pub(crate) auth: Option<Box<str>>,
+    /// Wall time of one run.
     pub(crate) timeout: Option<Duration>,
     /// Bytes of a route's request.
     pub(crate) max_body: Option<u64>,

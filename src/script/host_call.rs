@@ -13,40 +13,65 @@ use crate::store::{DocumentKey, Json, Number};
 /// What a script asks. Provider calls, `emit` and `parallel` will be further variants.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostCall {
+    /// Waits.
     Sleep(Duration),
+    /// Reads one document.
     Get(DocumentKey),
     /// Throws CONFLICT when the document exists.
     Insert {
+        /// Where.
         key: DocumentKey,
+        /// The whole document, an object.
         body: Json,
     },
+    /// Writes whether or not it exists.
     Put {
+        /// Where.
         key: DocumentKey,
+        /// The whole document, an object.
         body: Json,
+        /// The field whose value decides whether it gives way to what is stored.
         if_newer: Option<Box<str>>,
     },
     /// Merged at the top level; `null` takes a field away.
     Patch {
+        /// Which.
         key: DocumentKey,
+        /// An object.
         changes: Json,
     },
+    /// Takes it away, if it is there.
     Delete {
+        /// Which.
         key: DocumentKey,
+        /// Whether its absence is kept, against writes that come late.
         tombstone: bool,
     },
+    /// Adds to a number at the top level; never conflicts.
     Increment {
+        /// Which.
         key: DocumentKey,
+        /// The number's name.
         field: Box<str>,
+        /// May be negative.
         by: Number,
     },
+    /// Reads documents in the order of their ids.
     Find {
+        /// Of which collection.
         collection: Arc<str>,
+        /// Which of them.
         filter: Filter,
+        /// Only ids after this one.
         after: Option<Box<str>>,
+        /// So many at most.
         limit: usize,
     },
+    /// Counts documents.
     Count {
+        /// Of which collection.
         collection: Arc<str>,
+        /// Which of them.
         filter: Filter,
     },
 }
@@ -54,8 +79,11 @@ pub(crate) enum HostCall {
 /// What a script hears back.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostReply {
+    /// Done; there is nothing to tell.
     Unit,
+    /// Whether it wrote.
     Bool(bool),
+    /// How many.
     Count(u64),
     /// One document with its `id` inside, or none.
     Document(Option<Json>),
@@ -70,7 +98,9 @@ pub(crate) enum HostReply {
 /// Why a call failed, in the words that scripts see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct HostError {
+    /// In capitals, such as `CONFLICT`.
     pub(crate) code: &'static str,
+    /// A sentence for people.
     pub(crate) message: Box<str>,
 }
 
@@ -86,6 +116,7 @@ pub(crate) struct Given {
     uuids: Cell<u64>,
     /// For log lines: the event or request, and the script.
     pub(crate) subject: Box<str>,
+    /// Its name.
     pub(crate) script: Arc<str>,
 }
 

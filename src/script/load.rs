@@ -36,15 +36,20 @@ pub(crate) struct Candidate {
     pub(crate) name: Arc<str>,
     /// `scripts/clerk.rhai`.
     pub(crate) path: Arc<str>,
+    /// Its text.
     pub(crate) source: Arc<str>,
+    /// Every module of the folder: a name may be computed.
     pub(crate) modules: Arc<Sources>,
+    /// What `vars` is to give.
     pub(crate) vars: Arc<Vars>,
 }
 
 /// What became of it. `warnings` do not keep it from serving.
 #[derive(Debug)]
 pub(crate) struct Loaded {
+    /// Fit to serve, or why not.
     pub(crate) script: Result<Arc<Script>, Vec<Frame>>,
+    /// What deserves a word all the same.
     pub(crate) warnings: Vec<Frame>,
 }
 

@@ -28,6 +28,7 @@ const SLICE: Duration = Duration::from_micros(500);
 
 /// Does what a script asks. The live runtime is one; tests bring another.
 pub(crate) trait Perform {
+    /// Does one call. Dropping what it returns gives it up.
     fn perform(&mut self, call: HostCall) -> Performed<'_>;
 
     /// Bytes that the run holds here, such as writes that wait for its commit; they count against its memory.
@@ -36,31 +37,41 @@ pub(crate) trait Perform {
 
 /// What a call comes to: most are done at once.
 pub(crate) enum Performed<'a> {
+    /// It is done.
     Now(HostReply),
+    /// It takes its time.
     Later(Pin<Box<dyn Future<Output = HostReply> + 'a>>),
 }
 
 /// One run.
 pub(crate) struct Task {
+    /// This worker's copy of the script.
     pub(crate) compiled: Rc<Compiled>,
     /// Index of the handler in its script.
     pub(crate) handler: usize,
+    /// What it is called with.
     pub(crate) input: Input,
+    /// What it knows without asking.
     pub(crate) given: Rc<Given>,
+    /// What it may use.
     pub(crate) limits: Limits,
 }
 
 /// What the handler is called with.
 #[derive(Clone, Debug)]
 pub(crate) enum Input {
+    /// A delivery, for a webhook's handler.
     Event(EventInput),
+    /// A request, for a route's.
     Request(RequestInput),
 }
 
 /// What one run may use.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
+    /// CPU time.
     pub(crate) cpu: Duration,
+    /// Bytes held at once.
     pub(crate) memory: u64,
     /// Wall time.
     pub(crate) timeout: Duration,
@@ -69,7 +80,9 @@ pub(crate) struct Limits {
 /// How a run ended, and what it took.
 #[derive(Debug)]
 pub(crate) struct End {
+    /// What the handler returned, or why it did not.
     pub(crate) result: Result<Answer, Failure>,
+    /// CPU time that it took.
     pub(crate) cpu: Duration,
     /// Bytes that the run left behind: a cycle of closures.
     pub(crate) leaked: u64,
@@ -78,12 +91,22 @@ pub(crate) struct End {
 /// Why a run gave no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It threw. `code` is that of a thrown map; `frame` shows where.
-    Thrown { code: Option<Box<str>>, frame: Box<Frame> },
+    /// It threw.
+    Thrown {
+        /// That of a thrown map.
+        code: Option<Box<str>>,
+        /// Where.
+        frame: Box<Frame>,
+    },
     /// A `status(…)` was thrown: this is the answer, its effects are discarded.
     ThrownAnswer(Answer),
-    /// A limit or the runtime ended it; `frame` shows where, if that is known.
-    Ended { ending: Ending, frame: Option<Box<Frame>> },
+    /// A limit or the runtime ended it.
+    Ended {
+        /// Which.
+        ending: Ending,
+        /// Where, if that is known.
+        frame: Option<Box<Frame>>,
+    },
     /// It allocated without bound between two hooks; what it held is lost.
     Runaway,
     /// A native function panicked.

@@ -12,16 +12,34 @@ const BACKLOG: i32 = 4096;
 /// Why nothing can listen there.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ListenError {
+    /// Another process has it.
     #[error(
         "{address} is in use by another process; stop it, or set another port in `server.listen`"
     )]
-    InUse { address: SocketAddr },
+    InUse {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// A port below 1024, for one who is not root.
     #[error("port {} needs rights that this process lacks; ports from 1024 on are free to all", address.port())]
-    Denied { address: SocketAddr },
+    Denied {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// No interface has it.
     #[error("{} is not an address of this machine; `server.listen` takes one, or 0.0.0.0 for all", address.ip())]
-    NotOurs { address: SocketAddr },
+    NotOurs {
+        /// Where it was to listen.
+        address: SocketAddr,
+    },
+    /// Anything else.
     #[error("cannot listen on {address}: {error}")]
-    Other { address: SocketAddr, error: io::Error },
+    Other {
+        /// Where it was to listen.
+        address: SocketAddr,
+        /// In the system's words.
+        error: io::Error,
+    },
 }
 
 /// One socket for each worker. Port 0 takes a free one, the same for all.

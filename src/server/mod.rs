@@ -48,7 +48,9 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 
 /// The state of the whole process, as far as answers need it.
 pub(crate) struct Process {
+    /// Swapped as a whole by the loader thread; each worker pins one for each request.
     pub(crate) current: ArcSwap<Generation>,
+    /// Set when the process stops; `/readyz` says so.
     pub(crate) draining: AtomicBool,
 }
 
@@ -56,7 +58,9 @@ pub(crate) struct Process {
 pub(crate) struct Front {
     process: Arc<Process>,
     pinned: RefCell<Rc<Arc<Generation>>>,
+    /// Runs the handlers of routes.
     pub(crate) executor: Rc<Executor>,
+    /// Takes over what was accepted.
     pub(crate) inbox: Rc<Inbox>,
     store: Arc<dyn Store>,
     connections: Cell<usize>,
@@ -65,6 +69,7 @@ pub(crate) struct Front {
 }
 
 impl Front {
+    /// For one worker, which takes `connections_max` connections at most.
     pub(crate) fn new(
         process: &Arc<Process>,
         executor: &Rc<Executor>,

@@ -16,6 +16,7 @@ pub(crate) struct Filter(pub(crate) Vec<Condition>);
 pub(crate) struct Condition {
     /// Field names from the top level down.
     pub(crate) path: Vec<Box<str>>,
+    /// What its value must be.
     pub(crate) test: Test,
 }
 
@@ -24,24 +25,32 @@ pub(crate) struct Condition {
 pub(crate) enum Test {
     /// Equal to one of these; numbers by value, so 1 is 1.0.
     In(Vec<Value>),
+    /// Equal to this: it does not hold.
     Not(Value),
     /// Ordered comparisons hold only between two numbers or two strings (by bytes).
     Greater {
+        /// The bound.
         than: Value,
+        /// Whether the bound itself will do.
         or_equal: bool,
     },
+    /// As `Greater`, the other way.
     Less {
+        /// The bound.
         than: Value,
+        /// Whether the bound itself will do.
         or_equal: bool,
     },
 }
 
 impl Filter {
+    /// Whether a stored document is meant.
     pub(crate) fn matches(&self, body: &Json) -> bool {
         self.0.is_empty()
             || serde_json::from_str::<Value>(&body.0).is_ok_and(|value| self.matches_value(&value))
     }
 
+    /// The same, of one that is parsed.
     pub(crate) fn matches_value(&self, document: &Value) -> bool {
         self.0.iter().all(|condition| condition.holds(document))
     }

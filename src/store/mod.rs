@@ -37,7 +37,10 @@ pub(crate) type LocalAnswer<'a, T> = Pin<Box<dyn Future<Output = Result<T, Store
 pub(crate) enum StoreError {
     /// `max_pending` events wait already.
     #[error("the inbox is full: {max_pending} events are pending (`storage.max_pending`)")]
-    Full { max_pending: u64 },
+    Full {
+        /// The bound that is reached.
+        max_pending: u64,
+    },
     /// Disk full, file locked by another process, I/O error, file gone: it may pass. The text is the database's own.
     #[error("the database cannot write: {0}")]
     Unavailable(std::sync::Arc<str>),
@@ -85,8 +88,10 @@ pub(crate) trait Store: Send + Sync {
     /// Newest first.
     fn events(&self, query: EventQuery) -> Answer<Vec<EventSummary>>;
 
+    /// One, with its jobs and attempts; `None` when nobody knows it.
     fn event(&self, id: EventId) -> Answer<Option<EventDetail>>;
 
+    /// How much waits, how much is dead.
     fn counts(&self) -> Answer<Counts>;
 
     /// One small write and its commit: whether accepting would work now. Answers within a second, and notices that the file is gone.
@@ -119,9 +124,12 @@ pub(crate) struct Opened {
 
 /// Document reads. Each read sees everything that was committed before it was asked.
 pub(crate) trait Reader {
+    /// One document.
     fn get(&self, key: &DocumentKey) -> LocalAnswer<'_, Read>;
 
+    /// Documents of a collection, in the order of their ids.
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;
 
+    /// How many documents of a collection match.
     fn count(&self, collection: &str, filter: filter::Filter) -> LocalAnswer<'_, u64>;
 }

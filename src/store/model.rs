@@ -16,13 +16,16 @@ pub(crate) struct Seq(pub(crate) i64);
 /// One job: the event and the job's number in it, from 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct JobKey {
+    /// Whose job it is.
     pub(crate) event: Seq,
+    /// From 0, in the order of the plan.
     pub(crate) n: u32,
 }
 
 /// A verified delivery that is to become an event.
 #[derive(Clone, Debug)]
 pub(crate) struct NewEvent {
+    /// Ours, made when it was verified.
     pub(crate) id: EventId,
     /// The webhook's name in config.
     pub(crate) webhook: Arc<str>,
@@ -30,6 +33,7 @@ pub(crate) struct NewEvent {
     pub(crate) delivery_id: Option<Box<str>>,
     /// Its type, `""` for schemes without types.
     pub(crate) kind: Box<str>,
+    /// When it was verified.
     pub(crate) received_at: Millis,
     /// One JSON object: how it came (`headers` with what is masked already masked, `query`, `params`, `secret`: which matched).
     /// Opaque to the store.
@@ -41,10 +45,13 @@ pub(crate) struct NewEvent {
 /// How the store took a delivery. Each of them is committed, and is answered 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
+    /// It was not known; this is its place.
     New(Seq),
     /// Known already, and pending or done. `same_body` is true too where the first body is no longer kept.
     Duplicate {
+        /// The event that it repeats.
         event: Seq,
+        /// Whether it repeats that one's body too.
         same_body: bool,
     },
     /// Known, and dead until now: its dead jobs are pending again with fresh attempts, due now.
@@ -54,6 +61,7 @@ pub(crate) enum Accepted {
 /// Where a job stands. An event shows the worst of its jobs, in the order of `EventState::worst`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum JobState {
+    /// Waits for its first attempt.
     Pending,
     /// Never stored by SQLite, but after an unclean stop (`claim`).
     Running,
@@ -61,12 +69,16 @@ pub(crate) enum JobState {
     Retrying,
     /// Waits at a gate.
     Parked,
+    /// Handled; its effects are committed.
     Done,
+    /// There was nothing to do for it.
     Ignored,
+    /// No attempt is left.
     Dead,
 }
 
 impl JobState {
+    /// The worst first.
     pub(crate) const ALL: [Self; 7] = [
         Self::Dead,
         Self::Parked,
@@ -90,6 +102,7 @@ impl JobState {
         }
     }
 
+    /// The state that a word names.
     pub(crate) fn from_word(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.word() == word)
     }
@@ -129,33 +142,53 @@ pub(crate) enum Outcome {
     /// There is nothing to do for it, and this is why.
     Ignored(Box<str>),
     /// Failed; the next attempt is due then.
-    Retry { due_at: Millis, error: Box<str> },
+    Retry {
+        /// When.
+        due_at: Millis,
+        /// Why it failed.
+        error: Box<str>,
+    },
     /// Ended before it could end by itself (a stop, a conflict that went on): no attempt is used, due again then.
-    Returned { due_at: Millis, reason: Box<str> },
+    Returned {
+        /// When.
+        due_at: Millis,
+        /// Why it did not end.
+        reason: Box<str>,
+    },
     /// No attempt is left.
     Dead(Box<str>),
     /// A placeholder whose script has loaded: it becomes the first of these jobs, the others are added; all are pending, due then.
-    Resolved { jobs: Vec<PlannedJob>, due_at: Millis },
+    Resolved {
+        /// At least one.
+        jobs: Vec<PlannedJob>,
+        /// When.
+        due_at: Millis,
+    },
 }
 
 /// The end of one attempt, committed in one transaction.
 #[derive(Clone, Debug)]
 pub(crate) struct Finish {
+    /// Whose attempt it was.
     pub(crate) job: JobKey,
     /// Every job of the event, in order, to be written first if the event has none yet. Its first attempts bring it, later ones need not.
     pub(crate) plan: Option<Arc<[PlannedJob]>>,
     /// Attempts used, this one included (not for `Returned` and `Ignored`).
     pub(crate) attempt: u32,
+    /// When the handler was called.
     pub(crate) started_at: Millis,
+    /// When it had ended.
     pub(crate) ended_at: Millis,
     /// The generation of scripts that ran.
     pub(crate) generation: u64,
+    /// What it came to.
     pub(crate) outcome: Outcome,
 }
 
 /// What a commit of effects came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Committed {
+    /// All of it is on disk.
     Yes,
     /// Something that the run read has changed since, or `if_newer` would now come out otherwise. Nothing was written: run it again.
     Conflict,
@@ -174,16 +207,21 @@ pub(crate) struct Version(pub(crate) u64);
 /// What reading one document gave.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Read {
+    /// No such document, nor a tombstone that holds.
     Absent,
     /// Deleted with a tombstone that still holds.
     Tombstone(Version),
+    /// It is there.
     Found {
+        /// An object, without its id.
         body: Json,
+        /// For the commit to compare.
         version: Version,
     },
 }
 
 impl Read {
+    /// The version that a commit which relies on this read expects.
     pub(crate) fn version(&self) -> Version {
         match self {
             Self::Absent => Version(0),
@@ -195,7 +233,9 @@ impl Read {
 /// Where a document lives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct DocumentKey {
+    /// `orders` for `db.orders`.
     pub(crate) collection: Arc<str>,
+    /// The document's own, unique within its collection.
     pub(crate) id: Arc<str>,
 }
 
@@ -209,6 +249,7 @@ pub(crate) struct Effects {
 }
 
 impl Effects {
+    /// Whether a commit of it could be left out; reads alone change nothing.
     pub(crate) fn is_empty(&self) -> bool {
         self.writes.is_empty()
     }
@@ -218,18 +259,33 @@ impl Effects {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Write {
     /// The whole document, an object. Ends a tombstone when `if_newer` is `None`.
-    Put { body: Json, if_newer: Option<IfNewer> },
+    Put {
+        /// The document.
+        body: Json,
+        /// Under which condition.
+        if_newer: Option<IfNewer>,
+    },
     /// Takes it away; with `tombstone_until` its absence refuses `if_newer` puts and patches up to that time.
-    Delete { tombstone_until: Option<Millis> },
+    Delete {
+        /// `None`: nothing remembers it.
+        tombstone_until: Option<Millis>,
+    },
     /// Adds to a number at the top level; an absent document or field counts as 0. Never conflicts.
     /// Integers that would leave i64 become floats. A field that is no number is replaced by `by`.
-    Increment { field: Box<str>, by: Number },
+    Increment {
+        /// The number's name.
+        field: Box<str>,
+        /// May be negative.
+        by: Number,
+    },
 }
 
 /// A number of a script.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
+    /// Exact.
     Integer(i64),
+    /// Finite.
     Float(f64),
 }
 
@@ -245,50 +301,66 @@ pub(crate) struct IfNewer {
 /// A document as `find` gives it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Document {
+    /// Unique within its collection.
     pub(crate) id: Box<str>,
+    /// An object, without its id.
     pub(crate) body: Json,
 }
 
 /// Which documents of a collection, in the order of their ids (by bytes).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Find {
+    /// What must hold of them.
     pub(crate) filter: super::filter::Filter,
     /// Only ids after this one.
     pub(crate) after: Option<Box<str>>,
+    /// So many at most.
     pub(crate) limit: usize,
 }
 
 /// A job that waits, as the dispatcher sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct DueJob {
+    /// Which.
     pub(crate) key: JobKey,
+    /// Its event's webhook.
     pub(crate) webhook: Arc<str>,
+    /// Since when it may run.
     pub(crate) due_at: Millis,
 }
 
 /// An event that has no jobs yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Undispatched {
+    /// Which.
     pub(crate) event: Seq,
+    /// Its webhook.
     pub(crate) webhook: Arc<str>,
 }
 
 /// An event as it was accepted, with the jobs that it has so far; what running them needs.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredEvent {
+    /// Its place.
     pub(crate) seq: Seq,
+    /// As it was accepted.
     pub(crate) event: NewEvent,
+    /// In order; none before its first dispatch.
     pub(crate) jobs: Vec<Job>,
 }
 
 /// A job as it is stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Job {
+    /// Its number in the event, from 0.
     pub(crate) n: u32,
+    /// What it is to run.
     pub(crate) planned: PlannedJob,
+    /// Where it stands.
     pub(crate) state: JobState,
     /// Attempts used.
     pub(crate) attempt: u32,
+    /// When it may run next; `None` at its end.
     pub(crate) due_at: Option<Millis>,
     /// Why the last attempt failed, why it is dead or ignored.
     pub(crate) error: Option<Box<str>>,
@@ -297,23 +369,36 @@ pub(crate) struct Job {
 /// An attempt as it is stored: every one but a success at the first try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attempt {
+    /// Its job's number in the event.
     pub(crate) job: u32,
+    /// Its own number, from 1.
     pub(crate) attempt: u32,
+    /// When the handler was called.
     pub(crate) started_at: Millis,
+    /// When it had ended.
     pub(crate) ended_at: Millis,
+    /// Of scripts.
     pub(crate) generation: u64,
+    /// Why it failed; `None`: it did not.
     pub(crate) error: Option<Box<str>>,
 }
 
 /// An event in a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct EventSummary {
+    /// Its place.
     pub(crate) seq: Seq,
+    /// Ours.
     pub(crate) id: EventId,
+    /// Its webhook's name.
     pub(crate) webhook: Arc<str>,
+    /// The provider's own id.
     pub(crate) delivery_id: Option<Box<str>>,
+    /// Its type.
     pub(crate) kind: Box<str>,
+    /// Of the job that stands worst.
     pub(crate) state: JobState,
+    /// When it was verified.
     pub(crate) received_at: Millis,
     /// Attempts used, over all jobs.
     pub(crate) attempts: u32,
@@ -324,20 +409,26 @@ pub(crate) struct EventSummary {
 /// An event with everything about it.
 #[derive(Clone, Debug)]
 pub(crate) struct EventDetail {
+    /// What a list says of it.
     pub(crate) summary: EventSummary,
     /// As in `NewEvent`; absent once retention took the payload.
     pub(crate) payload: Option<(Box<str>, Bytes)>,
+    /// In order.
     pub(crate) jobs: Vec<Job>,
+    /// The oldest first.
     pub(crate) attempts: Vec<Attempt>,
 }
 
 /// Which events to list, newest first.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct EventQuery {
+    /// Of this webhook only.
     pub(crate) webhook: Option<Box<str>>,
+    /// In this state only.
     pub(crate) state: Option<JobState>,
     /// Only events accepted before this one.
     pub(crate) before: Option<EventId>,
+    /// So many at most.
     pub(crate) limit: usize,
 }
 

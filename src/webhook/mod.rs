@@ -34,43 +34,56 @@ const KIND_BYTES_MAX: usize = 1024;
 
 /// A webhook as config means it, with the keys that its secrets are.
 pub(crate) struct Webhook {
+    /// Its name in config.
     pub(crate) name: Arc<str>,
+    /// Where it is posted to; `{name}` stands for one part.
     pub(crate) path: Box<str>,
     /// Where config has it.
     pub(crate) place: Box<str>,
     verifier: Verifier,
     /// Variables that config names and the environment lacks, and those whose value cannot be a secret.
     pub(crate) unset: Vec<Box<str>>,
+    /// Bytes of a body.
     pub(crate) max_body: u64,
+    /// Of one run of a handler; `None`: that of the scripts.
     pub(crate) timeout: Option<Duration>,
+    /// Handlers at once, over all workers.
     pub(crate) concurrency: Option<usize>,
+    /// Where the handler's registration does not say.
     pub(crate) retry: Backoff,
     dedupe: bool,
+    /// Who answers.
     pub(crate) respond: Respond,
 }
 
 /// A request to a webhook's path, read whole.
 pub(crate) struct Delivery<'a> {
+    /// As they came.
     pub(crate) headers: &'a HeaderMap,
     /// Without the `?`.
     pub(crate) query: &'a str,
     /// Decoded.
     pub(crate) params: &'a [(Box<str>, Box<str>)],
+    /// The bytes that were signed.
     pub(crate) body: Bytes,
 }
 
 /// Why a delivery does not become an event.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
+    /// The variables that lack a usable value.
     #[error("no usable secret is set: {}", .0.join(", "))]
     NotConfigured(Vec<Box<str>>),
+    /// What was compared and did not agree, for the log; the sender does not hear it.
     #[error("{0}")]
     NotVerified(Explanation),
     /// Nothing is inflated before it is verified, and senders do not compress.
     #[error("a body with a content-encoding is not read")]
     Encoded,
+    /// Where the scheme says JSON.
     #[error("the payload is not JSON: {0}")]
     NotJson(#[from] JsonError),
+    /// Where the label says form.
     #[error("the form has an escape that is not one, or too many fields")]
     NotForm,
 }

@@ -15,8 +15,11 @@ const FIELDS_MAX: usize = 10_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Content {
+    /// JSON text.
     Json,
+    /// `application/x-www-form-urlencoded`.
     Form,
+    /// Text of any kind.
     Text,
 }
 

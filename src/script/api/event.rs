@@ -20,18 +20,25 @@ use crate::webhook::request::Content;
 /// A delivery and its attempt, as plain data.
 #[derive(Clone, Debug)]
 pub(crate) struct EventInput {
+    /// `event.id`.
     pub(crate) id: EventId,
+    /// `event.webhook`: its name in config.
     pub(crate) webhook: Arc<str>,
+    /// `event.type`; empty where the scheme has none.
     pub(crate) kind: Box<str>,
+    /// `event.received_at`.
     pub(crate) received_at: Millis,
     /// JSON of a `Request`.
     pub(crate) request: Box<str>,
+    /// As it was received and verified.
     pub(crate) body: Bytes,
     /// What the scheme names as the event's data; `None`: the whole payload.
     pub(crate) data: Option<&'static Pointer>,
     /// From 1.
     pub(crate) attempt: u32,
+    /// Whether a failure now makes a dead letter.
     pub(crate) last_attempt: bool,
+    /// Whether somebody asked for it again.
     pub(crate) replayed: bool,
 }
 

@@ -21,6 +21,7 @@ pub(crate) const INVALID_PAYLOAD: &str = "INVALID_PAYLOAD";
 pub(crate) struct RequestInput {
     /// `req_…`, or the client's own.
     pub(crate) id: Box<str>,
+    /// In capitals.
     pub(crate) method: &'static str,
     /// As it came, not decoded.
     pub(crate) path: Box<str>,
@@ -30,7 +31,9 @@ pub(crate) struct RequestInput {
     pub(crate) query: Box<str>,
     /// Lower-case names; repeats are joined by `, `.
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    /// Whole, as it came.
     pub(crate) body: Bytes,
+    /// Of the client, where the peer is a trusted proxy; else of the peer.
     pub(crate) remote_ip: Box<str>,
 }
 

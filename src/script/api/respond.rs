@@ -9,10 +9,13 @@ use crate::script::value::{self, Limits, Reason};
 /// A handler's result on its way to a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Answer {
+    /// From 200 to 599.
     pub(crate) status: u16,
+    /// Where `headers` does not give one.
     pub(crate) content_type: Option<&'static str>,
     /// Names and values that HTTP allows, none of which the server sets itself.
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    /// Empty for 204 and its like.
     pub(crate) body: Vec<u8>,
 }
 
