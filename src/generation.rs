@@ -2,6 +2,7 @@
 //! start to its end. `check`, start and reload join with the same function, so a clash can never replace a working whole. It does no I/O.
 
 use std::collections::BTreeMap;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use matchit::Router;
@@ -29,6 +30,9 @@ pub(crate) struct Generation {
     pub(crate) broken: Vec<Arc<str>>,
     paths: Router<Endpoint>,
 }
+
+/// A generation as one request or attempt holds it: counted within its worker, so that no two workers share a counter.
+pub(crate) type Pinned = Rc<Arc<Generation>>;
 
 /// What a path leads to.
 #[derive(Clone, Debug, Default)]

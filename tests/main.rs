@@ -1,4 +1,5 @@
 //! One binary: it starts the real `rhaiway` on free ports, with real sockets, files and SQLite, and talks to it as senders, callers and operators do.
 
+#[cfg(test)]
 mod support;
 mod webhooks;

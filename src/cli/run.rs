@@ -36,11 +36,8 @@ async fn serve(output: &Output, config: Config) -> anyhow::Result<Exit> {
         Err(error) => return Err(error.into()),
     };
     welcome(output, &shown, &runtime);
-    loop {
-        match signals.next().await {
-            Signal::Reload => runtime.reload(),
-            Signal::Stop => break,
-        }
+    while let Signal::Reload = signals.next().await {
+        runtime.reload();
     }
     tracing::info!(
         "stopping: what runs may end within {}",
@@ -156,6 +153,9 @@ fn welcome(output: &Output, config: &Config, runtime: &Runtime) {
     if !generation.broken.is_empty() {
         lines.extend([String::new(), format!("  broken: {}", generation.broken.join(", "))]);
     }
+    lines.extend(
+        config.server.public_url.iter().map(|url| format!("\nproviders reach it at {url}")),
+    );
     lines.extend([
         String::new(),
         format!("scripts in {}/ are reloaded when you save them", config.scripts.dir.display()),

@@ -15,7 +15,7 @@ use super::file::{self, File};
 use super::fill::{expand, fill};
 use super::read::{Report, parse, quoted, read_file, read_text};
 use super::webhooks::webhooks;
-use super::{Admin, Cidr, Config, Cors, Environment, Scripts, Server, Storage, Variable};
+use super::{Admin, Cidr, Config, Cors, Environment, Scripts, Server, Storage};
 use crate::frame::Frame;
 
 /// What the caller knows that the file does not.
@@ -45,15 +45,13 @@ pub(crate) fn load_text(
     let Some(mut table) = parse(text, &mut report) else { return Err(report.into_problems()) };
     let development = how.development || !says_production(&table, variables);
     report.problems.extend(variables.problems(development));
-    let mut filled = fill(&mut table, variables, development, &mut report);
+    let filled = fill(&mut table, variables, development, &mut report);
     let file = read_file(table, &mut report);
-    let mut asked = std::mem::take(&mut filled.variables);
     let check = Check { report: &mut report, filled: &filled };
-    let mut build =
-        Build { check, variables, development, how, folder: folder(path), asked: &mut asked };
-    let config = build.config(path, &file);
+    let mut build = Build { check, variables, development, how, folder: folder(path) };
+    let config = build.config(&file);
     if report.problems.is_empty() {
-        Ok(Config { variables: asked, notes: report.notes, ..config })
+        Ok(Config { notes: report.notes, ..config })
     } else {
         Err(report.into_problems())
     }
@@ -64,8 +62,7 @@ fn says_production(table: &Spanned<DeTable<'_>>, variables: &Variables) -> bool 
     let written =
         table.get_ref().get("server").and_then(|server| server.get_ref().get("environment"));
     let Some(text) = written.and_then(|written| written.get_ref().as_str()) else { return false };
-    let filled =
-        expand(text, |name, _| Ok(variables.find(name, false).and_then(|(value, _)| value)));
+    let filled = expand(text, |name| Ok(variables.find(name, false).and_then(|(value, _)| value)));
     match filled {
         Ok(Some(filled)) => filled == "production",
         Ok(None) => text == "production",
@@ -98,12 +95,10 @@ pub(super) struct Build<'a> {
     pub(super) development: bool,
     pub(super) how: How<'a>,
     folder: &'a Path,
-    /// Every variable that is asked for.
-    pub(super) asked: &'a mut Vec<Variable>,
 }
 
 impl Build<'_> {
-    fn config(&mut self, path: &Path, file: &File) -> Config {
+    fn config(&mut self, file: &File) -> Config {
         let server = self.server(&file.server);
         let webhooks = webhooks(self, &file.webhooks, server.max_body);
         if !self.development && self.variables.has_dev_vars() {
@@ -111,7 +106,6 @@ impl Build<'_> {
             self.check.report.notes.push(Frame::warning("E0109", title));
         }
         Config {
-            path: path.to_owned(),
             server,
             cors: self.cors(&file.cors),
             storage: self.storage(&file.storage),
@@ -119,7 +113,6 @@ impl Build<'_> {
             admin: self.admin(&file.admin),
             webhooks,
             vars: self.vars(&file.vars),
-            variables: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -339,7 +332,7 @@ impl Build<'_> {
                 let label = "this is no name; the URL itself belongs into `url`";
                 return self.check.reject(key, span, "the name of a variable", label);
             }
-            (self.variable(name, "`storage.url`", &span)?, span)
+            (self.variable(name, &span)?, span)
         } else {
             let key = Key { table: "[storage]", name: "url" };
             let (url, span) = self.check.text(key, storage.url.as_ref(), must)?;
@@ -372,20 +365,8 @@ impl Build<'_> {
     }
 
     /// The value of a variable without which nothing works.
-    fn variable(
-        &mut self,
-        name: &str,
-        purpose: &str,
-        span: &std::ops::Range<usize>,
-    ) -> Option<String> {
+    fn variable(&mut self, name: &str, span: &std::ops::Range<usize>) -> Option<String> {
         let found = self.variables.find(name, self.development);
-        self.asked.push(Variable {
-            name: name.into(),
-            purpose: purpose.to_owned(),
-            required: true,
-            source: found.map(|(_, source)| source),
-            unusable: None,
-        });
         let value = found.and_then(|(value, _)| value);
         if value.is_none() {
             let place = self.check.report.place(span.clone(), "");

@@ -8,7 +8,6 @@ use thiserror::Error;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::Variable;
 use super::env::{Source, Variables, is_variable_name};
 use super::read::{Report, take_out};
 use super::secret::is_value;
@@ -19,8 +18,6 @@ use crate::frame::Frame;
 pub(super) struct Filled {
     /// Values that are no longer what is written, and what they were made of.
     values: Vec<(Range<usize>, String)>,
-    /// Every variable that was asked for.
-    pub(super) variables: Vec<Variable>,
 }
 
 impl Filled {
@@ -68,7 +65,7 @@ pub(super) enum FillError {
 /// The text with its variables filled in; the same one where there are none. `find` gives a variable's value.
 pub(super) fn expand<'a>(
     text: &str,
-    mut find: impl FnMut(&str, bool) -> Result<Option<&'a str>, FillError>,
+    mut find: impl FnMut(&str) -> Result<Option<&'a str>, FillError>,
 ) -> Result<Option<String>, FillError> {
     let Some(mut start) = text.find("${") else { return Ok(None) };
     let mut rest = text;
@@ -94,8 +91,7 @@ pub(super) fn expand<'a>(
                 return Err(FillError::Nested);
             }
             // As in a shell: the default also stands for an empty value.
-            let value = find(name, default.is_none())?
-                .filter(|value| default.is_none() || !value.is_empty());
+            let value = find(name)?.filter(|value| default.is_none() || !value.is_empty());
             match value.or(default) {
                 Some(value) => filled.push_str(value),
                 None => return Err(FillError::Unset(name.to_owned())),
@@ -139,7 +135,7 @@ impl Walk<'_> {
     ) {
         let span = value.span();
         match value.get_mut() {
-            DeValue::String(text) => match self.text(text, path, &span) {
+            DeValue::String(text) => match self.text(text, &span) {
                 Ok(Some(filled)) => *text = Cow::Owned(filled),
                 Ok(None) => hide_password(text, span, report),
                 Err(error) => self.failed.push((span, error)),
@@ -157,17 +153,12 @@ impl Walk<'_> {
         }
     }
 
-    fn text(
-        &mut self,
-        text: &str,
-        path: &[String],
-        span: &Range<usize>,
-    ) -> Result<Option<String>, FillError> {
+    fn text(&mut self, text: &str, span: &Range<usize>) -> Result<Option<String>, FillError> {
         let (environment, development) = (self.environment, self.development);
-        let mut asked: Vec<(String, bool, Option<Source>)> = Vec::new();
-        let filled = expand(text, |name, required| {
+        let mut asked: Vec<(String, Option<Source>)> = Vec::new();
+        let filled = expand(text, |name| {
             let found = environment.find(name, development);
-            asked.push((name.to_owned(), required, found.map(|(_, source)| source)));
+            asked.push((name.to_owned(), found.map(|(_, source)| source)));
             match found {
                 Some((None, _)) => Err(FillError::NotUnicode(name.to_owned())),
                 Some((Some(value), _)) => Ok(Some(value)),
@@ -175,18 +166,10 @@ impl Walk<'_> {
             }
         });
         let mut origins = Vec::new();
-        for (name, required, source) in asked {
+        for (name, source) in asked {
             origins.push(match source {
                 Some(source) => format!("`{name}` ({source})"),
                 None => format!("the default for `{name}`"),
-            });
-            let purpose = format!("`{}`", path.join("."));
-            self.filled.variables.push(Variable {
-                name: name.into(),
-                purpose,
-                required,
-                source,
-                unusable: None,
             });
         }
         if let Ok(Some(_)) = &filled {

@@ -20,16 +20,13 @@ pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::build::{How, load, load_text};
+pub(crate) use self::build::{How, load};
 pub(crate) use self::env::process_variable;
-pub(crate) use self::env::{Source, Variables};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
 #[derive(Clone, Debug)]
 pub(crate) struct Config {
-    /// The file, for messages and for paths relative to its folder.
-    pub(crate) path: PathBuf,
     /// Where to listen and for whom.
     pub(crate) server: Server,
     /// Which pages in browsers may call the routes.
@@ -44,25 +41,8 @@ pub(crate) struct Config {
     pub(crate) webhooks: Vec<Webhook>,
     /// Plain values that scripts read as `vars.NAME`.
     pub(crate) vars: BTreeMap<Box<str>, serde_json::Value>,
-    /// Every environment variable that the file asks for, in its order.
-    pub(crate) variables: Vec<Variable>,
     /// What works but deserves a word: a `.dev.vars` that is ignored, a secret that is not set, … Warnings, all of them.
     pub(crate) notes: Vec<Frame>,
-}
-
-/// An environment variable that config asks for. Its value is nowhere here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Variable {
-    /// As the process and the files spell it.
-    pub(crate) name: Box<str>,
-    /// What it is for: "secret of webhook `clerk`", "`server.listen`".
-    pub(crate) purpose: String,
-    /// Whether something does not work without it.
-    pub(crate) required: bool,
-    /// Where it was found; `None`: it is not set.
-    pub(crate) source: Option<Source>,
-    /// Why its value is as good as none.
-    pub(crate) unusable: Option<&'static str>,
 }
 
 /// How strict to be.
@@ -104,7 +84,6 @@ pub(crate) struct Cidr {
     pub(crate) prefix: u8,
 }
 
-/// `[cors]`: which pages in browsers may call the routes.
 impl Cidr {
     /// Whether the address is in the range; an IPv4 address written as IPv6 is what it stands for.
     pub(crate) fn contains(&self, address: std::net::IpAddr) -> bool {
@@ -122,6 +101,7 @@ impl Cidr {
     }
 }
 
+/// `[cors]`: which pages in browsers may call the routes.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Cors {
     /// Empty: no cross-origin answers at all. `*` stands for any origin.

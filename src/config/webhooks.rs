@@ -12,7 +12,7 @@ use super::env::is_variable_name;
 use super::file::{self, Names};
 use super::read::quoted;
 use super::secret::{Secret, SecretSet, api_key, is_value, unusable};
-use super::{Respond, Variable, Webhook};
+use super::{Respond, Webhook};
 use crate::backoff::Backoff;
 use crate::frame::{Frame, nearest};
 
@@ -236,7 +236,7 @@ impl One<'_, '_, '_> {
             } else if !is_variable_name(name) || is_value(name) {
                 self.value_instead_of_name(name, span.clone());
             } else {
-                self.secret(name, span.clone(), index == 0, &mut secrets);
+                self.secret(name, span.clone(), &mut secrets);
             }
         }
         let said = self.build.check.report.notes.len() > notes_before;
@@ -247,7 +247,7 @@ impl One<'_, '_, '_> {
     }
 
     /// Looks one variable up.
-    fn secret(&mut self, name: &str, span: Range<usize>, required: bool, secrets: &mut SecretSet) {
+    fn secret(&mut self, name: &str, span: Range<usize>, secrets: &mut SecretSet) {
         let found = self.build.variables.find(name, self.build.development);
         let value = found.and_then(|(value, _)| value);
         let why = match found {
@@ -255,13 +255,6 @@ impl One<'_, '_, '_> {
             Some((Some(value), _)) => unusable(value),
             None => None,
         };
-        self.build.asked.push(Variable {
-            name: name.into(),
-            purpose: format!("secret of webhook `{}`", self.name.get_ref()),
-            required,
-            source: found.map(|(_, source)| source),
-            unusable: why,
-        });
         let report = &mut self.build.check.report;
         if let (Some(why), Some((_, source))) = (why, found) {
             let frame = Frame::warning(

@@ -33,8 +33,6 @@ pub(crate) struct Executor {
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Copy>>>,
     memory_budget: u64,
-    /// Runs under way.
-    running: Cell<usize>,
 }
 
 /// A worker's copy of a script, and what it did.
@@ -77,7 +75,6 @@ impl Executor {
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
             memory_budget: scripts.memory_budget,
-            running: Cell::new(0),
         }))
     }
 
@@ -104,7 +101,6 @@ impl Executor {
             given: Rc::new(given),
             limits,
         };
-        let _counted = Counted::new(&self.running);
         let end = run(&self.stacks, task, &mut live).await;
         if matches!(end.result, Err(Failure::Runaway)) {
             copy.runaways.set(copy.runaways.get() + 1);
@@ -130,11 +126,6 @@ impl Executor {
         });
     }
 
-    /// Runs under way on this worker.
-    pub(crate) fn running(&self) -> usize {
-        self.running.get()
-    }
-
     fn copy(&self, script: &Arc<Script>) -> Option<Rc<Copy>> {
         let at = Arc::as_ptr(script);
         if let Some(copy) = self.compiled.borrow().get(&at) {
@@ -151,22 +142,6 @@ impl Executor {
 const LEAK_WORTH_SAYING: u64 = 64 << 10;
 
 fn failed(failure: Failure) -> Executed {
-    let end = End { result: Err(failure), cpu: std::time::Duration::ZERO, leaked: 0 };
+    let end = End { result: Err(failure), leaked: 0 };
     Executed { end, effects: Effects::default() }
-}
-
-/// Counts a run while it lives.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(running: &'a Cell<usize>) -> Self {
-        running.set(running.get() + 1);
-        Self(running)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }

@@ -222,7 +222,7 @@ async fn retain(store: Arc<dyn Store>, config: Arc<Config>) {
             .retain(before(retention), before(retention.max(IDS_KEPT_MIN)), RETENTION_ROWS)
             .await;
         match deleted {
-            Ok(rows) if rows as usize >= RETENTION_ROWS => {
+            Ok(rows) if rows >= RETENTION_ROWS as u64 => {
                 tokio::time::sleep(Duration::from_millis(50)).await
             }
             Ok(_) => tokio::time::sleep(RETENTION_PAUSE).await,

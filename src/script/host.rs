@@ -104,10 +104,6 @@ fn answer_names(engine: &mut Engine, vars: Vars) {
 }
 
 /// A field that a map lacks is `()`, and `?.` goes on working; what was missing is kept for the hint, should the run fail by it.
-#[expect(
-    deprecated,
-    reason = "rhai marks what may change with its next version as deprecated; it is named here only"
-)]
 fn note_missing_fields(engine: &mut Engine) {
     engine.on_map_missing_property(|map, name, _context| {
         current::note_missing(map, name);

@@ -53,6 +53,9 @@ pub(crate) struct Loaded {
     pub(crate) warnings: Vec<Frame>,
 }
 
+/// The handlers of a script and what is said of it, or why it has none.
+type Judged = Result<(Vec<Handler>, Vec<Frame>), Box<Frame>>;
+
 impl Loader {
     /// For runs of `memory_budget` bytes.
     pub(crate) fn new(memory_budget: u64) -> Self {
@@ -73,13 +76,13 @@ impl Loader {
                 };
                 Loaded { script, warnings }
             }
-            Err(frame) => Loaded { script: Err(vec![frame]), warnings: Vec::new() },
+            Err(frame) => Loaded { script: Err(vec![*frame]), warnings: Vec::new() },
         }
     }
 
     /// Runs `judge` in a coroutine under the set-up budgets. Everything that the script made is dropped in there.
-    fn set_up(&self, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Frame>), Frame> {
-        let limit = |ending| refusal::limit(candidate.site(), ending);
+    fn set_up(&self, candidate: &Candidate) -> Judged {
+        let limit = |ending| Box::new(refusal::limit(candidate.site(), ending));
         let (shared, judged) = (Rc::clone(&self.shared), candidate.clone());
         let mut coroutine = Coroutine::new(&self.stacks, move || judge(&shared, &judged))
             .map_err(|_| limit(Ending::Stack))?;
@@ -98,17 +101,17 @@ impl Loader {
             Step::Done(judged) => judged,
             Step::Runaway => Err(limit(Ending::Memory)),
             Step::Slice | Step::Call(_) => Err(limit(Ending::Cpu)),
-            Step::Panicked => Err(refusal::panicked(candidate.site())),
+            Step::Panicked => Err(Box::new(refusal::panicked(candidate.site()))),
         }
     }
 }
 
 /// Inside the coroutine: the set-up phase, and what is said of it.
-fn judge(shared: &Shared, candidate: &Candidate) -> Result<(Vec<Handler>, Vec<Frame>), Frame> {
+fn judge(shared: &Shared, candidate: &Candidate) -> Judged {
     let Candidate { path, source, modules, vars, .. } = candidate;
     let names = names(shared, candidate);
     let prepared = prepare(shared, path, source, modules, vars, 1)
-        .map_err(|error| frame(candidate, &error, &names))?;
+        .map_err(|error| Box::new(frame(candidate, &error, &names)))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
     frames.extend(
         prepared.handlers.iter().filter_map(|(_, function)| {

@@ -77,13 +77,11 @@ pub(crate) struct Limits {
     pub(crate) timeout: Duration,
 }
 
-/// How a run ended, and what it took.
+/// How a run ended, and what it left.
 #[derive(Debug)]
 pub(crate) struct End {
     /// What the handler returned, or why it did not.
     pub(crate) result: Result<Answer, Failure>,
-    /// CPU time that it took.
-    pub(crate) cpu: Duration,
     /// Bytes that the run left behind: a cycle of closures.
     pub(crate) leaked: u64,
 }
@@ -119,9 +117,8 @@ pub(crate) enum Failure {
 pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perform) -> End {
     let Task { compiled, handler, input, given, limits } = task;
     let body = move || finish(&compiled, handler, &input, &limits);
-    let coroutine = match Coroutine::new(stacks, body) {
-        Ok(coroutine) => coroutine,
-        Err(_) => return End { result: Err(Failure::NoStack), cpu: Duration::ZERO, leaked: 0 },
+    let Ok(coroutine) = Coroutine::new(stacks, body) else {
+        return End { result: Err(Failure::NoStack), leaked: 0 };
     };
     let deadline = clock::instant() + limits.timeout;
     let mut active = Active {
@@ -135,7 +132,7 @@ pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perfo
     let result = active.drive(perform, deadline).await;
     let handed_out = result.as_ref().map_or(0, |answer| answer.body.len());
     active.balance.hand_over(handed_out.cast_signed());
-    End { result, cpu: active.cpu, leaked: active.balance.bytes() }
+    End { result, leaked: active.balance.bytes() }
 }
 
 /// A run between two slices.

@@ -23,7 +23,6 @@ pub(super) enum Problem {
     BadRequest,
     InvalidPayload,
     InvalidSignature,
-    Unauthorized,
     NotFound,
     /// With the methods that exist.
     MethodNotAllowed(Methods),
@@ -73,7 +72,6 @@ impl Problem {
             Self::InvalidSignature => {
                 (StatusCode::UNAUTHORIZED, "INVALID_SIGNATURE", "Invalid webhook signature")
             }
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized"),
             Self::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             Self::MethodNotAllowed(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
@@ -179,7 +177,7 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
             ..
         }
         | Failure::Runaway => Problem::ScriptLimit.answer(id),
-        Failure::Ended { ending: Ending::Cancelled | Ending::Stopped, .. } | Failure::NoStack => {
+        Failure::Ended { ending: Ending::Cancelled, .. } | Failure::NoStack => {
             Problem::Unavailable.answer(id)
         }
         Failure::Panicked => Problem::Script.answer(id),

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 
 use crate::clock;
 use crate::execution::Executor;
-use crate::generation::Generation;
+use crate::generation::{Generation, Pinned};
 use crate::inbox::Inbox;
 use crate::store::Store;
 
@@ -57,7 +57,7 @@ pub(crate) struct Process {
 /// One worker's front: what its connections share.
 pub(crate) struct Front {
     process: Arc<Process>,
-    pinned: RefCell<Rc<Arc<Generation>>>,
+    pinned: RefCell<Pinned>,
     /// Runs the handlers of routes.
     pub(crate) executor: Rc<Executor>,
     /// Takes over what was accepted.
@@ -88,8 +88,8 @@ impl Front {
         })
     }
 
-    /// The generation of now, for one request or attempt. Counted within this worker, so that no two workers share a counter.
-    pub(crate) fn pin(&self) -> Rc<Arc<Generation>> {
+    /// The generation of now, for one request or attempt.
+    pub(crate) fn pin(&self) -> Pinned {
         let current = self.process.current.load();
         if !Arc::ptr_eq(&current, &self.pinned.borrow()) {
             self.pinned.replace(Rc::new(Arc::clone(&current)));

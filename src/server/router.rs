@@ -11,7 +11,7 @@ use super::Front;
 use super::answer::{self, Methods, Problem};
 use super::{cors, request, route};
 use crate::config::Respond;
-use crate::generation::{Endpoint, Found, Generation};
+use crate::generation::{Endpoint, Found, Pinned};
 use crate::id::EventId;
 use crate::script::handler;
 use crate::script::run::Input;
@@ -24,7 +24,7 @@ const REQUEST_ID: &str = "x-request-id";
 pub(super) struct Context {
     pub(super) id: Box<str>,
     pub(super) peer: IpAddr,
-    pub(super) generation: Rc<Arc<Generation>>,
+    pub(super) generation: Pinned,
 }
 
 /// Answers one request.

@@ -47,7 +47,7 @@ pub(crate) fn register(module: &mut Module) {
     });
     module.set_native_fn("patch", |collection: Collection, id: Dynamic, changes: Map| {
         let call = HostCall::Patch { key: key(&collection, &id)?, changes: document(changes)? };
-        boolean(ask("db.patch", call)?)
+        boolean(&ask("db.patch", call)?)
     });
     module.set_native_fn("delete", |collection: Collection, id: Dynamic| {
         delete(&collection, &id, false)
@@ -62,18 +62,19 @@ pub(crate) fn register(module: &mut Module) {
         },
     );
     module.set_native_fn("find", |collection: Collection, filter: Map| {
-        find(&collection, filter, Map::new())
+        find(&collection, &filter, Map::new())
     });
     module.set_native_fn("find", |collection: Collection, filter: Map, options: Map| {
-        find(&collection, filter, options)
+        find(&collection, &filter, options)
     });
     module
-        .set_native_fn("list", |collection: Collection| find(&collection, Map::new(), Map::new()));
+        .set_native_fn("list", |collection: Collection| find(&collection, &Map::new(), Map::new()));
     module.set_native_fn("list", |collection: Collection, options: Map| {
-        find(&collection, Map::new(), options)
+        find(&collection, &Map::new(), options)
     });
-    module.set_native_fn("count", |collection: Collection| count(&collection, Map::new()));
-    module.set_native_fn("count", |collection: Collection, filter: Map| count(&collection, filter));
+    module.set_native_fn("count", |collection: Collection| count(&collection, &Map::new()));
+    module
+        .set_native_fn("count", |collection: Collection, filter: Map| count(&collection, &filter));
 }
 
 fn collection(name: &str) -> Result<Collection, Throw> {
@@ -127,7 +128,7 @@ fn put(
     body: Map,
     if_newer: Option<Box<str>>,
 ) -> Result<bool, Throw> {
-    boolean(ask(
+    boolean(&ask(
         "db.put",
         HostCall::Put { key: key(collection, id)?, body: document(body)?, if_newer },
     )?)
@@ -154,7 +155,7 @@ fn increment(
     )?)
 }
 
-fn find(Collection(collection): &Collection, filter: Map, options: Map) -> Result<Dynamic, Throw> {
+fn find(Collection(collection): &Collection, filter: &Map, options: Map) -> Result<Dynamic, Throw> {
     let (mut limit, mut after) = (LIMIT, None);
     for (name, option) in options {
         match name.as_str() {
@@ -181,7 +182,7 @@ fn find(Collection(collection): &Collection, filter: Map, options: Map) -> Resul
     }
     let call = HostCall::Find {
         collection: Arc::clone(collection),
-        filter: to_filter(&filter)?,
+        filter: to_filter(filter)?,
         after,
         limit,
     };
@@ -193,10 +194,10 @@ fn find(Collection(collection): &Collection, filter: Map, options: Map) -> Resul
     }
 }
 
-fn count(Collection(collection): &Collection, filter: Map) -> Result<i64, Throw> {
+fn count(Collection(collection): &Collection, filter: &Map) -> Result<i64, Throw> {
     match ask(
         "db.count",
-        HostCall::Count { collection: Arc::clone(collection), filter: to_filter(&filter)? },
+        HostCall::Count { collection: Arc::clone(collection), filter: to_filter(filter)? },
     )? {
         HostReply::Count(count) => Ok(i64::try_from(count).unwrap_or(i64::MAX)),
         _ => Ok(0),
@@ -239,7 +240,7 @@ fn parsed(Json(body): &Json) -> Result<Dynamic, Throw> {
     Ok(value::from_json(body, Limits::NONE)?)
 }
 
-fn boolean(reply: HostReply) -> Result<bool, Throw> {
+fn boolean(reply: &HostReply) -> Result<bool, Throw> {
     Ok(matches!(reply, HostReply::Bool(true)))
 }
 

@@ -21,6 +21,8 @@ pub(crate) mod json;
 mod time;
 mod url;
 
+use std::fmt;
+
 use rhai::{Blob, Dynamic, ImmutableString, Module, Shared};
 
 use super::builtins::ending::{Fallible, refused};
@@ -51,6 +53,17 @@ pub(crate) struct Signature {
     pub(crate) returns: &'static str,
     /// One sentence, without a full stop.
     pub(crate) does: &'static str,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}({}) -> {}", self.name, self.parameters, self.returns)
+    }
+}
+
+/// The row of `module::function`, if it is one of the pure functions.
+pub(crate) fn signature(path: &str) -> Option<&'static Signature> {
+    signatures().find(|signature| signature.name == path)
 }
 
 /// Every function of the pure modules, in the order in which a reader looks for them.

@@ -181,9 +181,6 @@ impl Fault<'_> {
             Ending::Cancelled => {
                 self.point("E0305", "nobody waits for the result any more", "it was here")
             }
-            Ending::Stopped => self
-                .point("E0305", "the runtime was stopped meanwhile", "it was here")
-                .help("the event stays in the inbox and is handled after the next start"),
         }
     }
 

@@ -451,7 +451,6 @@ fn limits_name_their_value_and_their_key() {
         (Ending::Timeout, "time limit of 60s", "`timeout`"),
         (Ending::Stack, "64 levels", "calls itself"),
         (Ending::Cancelled, "nobody waits", ""),
-        (Ending::Stopped, "stopped", "stays in the inbox"),
     ];
     for (ending, title, help) in rows {
         let circumstances =
