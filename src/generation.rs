@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use matchit::Router;
 
-use crate::config::{Config, Respond};
+use crate::config::{Config, Environment, Respond};
 use crate::frame::{Frame, Place, Severity};
 use crate::script::handler::{Handler, Method, Script, Trigger, first_match};
 use crate::script::refusal;
@@ -88,6 +88,7 @@ impl Generation {
             }
         }
         joint.check_answers(&webhooks, &scripts);
+        joint.check_auth(config.server.environment, &scripts);
         let paths = joint.router();
         if joint.frames.is_empty() {
             Ok(Self { number, config, webhooks, scripts, broken, paths })
@@ -276,6 +277,24 @@ impl Joint {
         }
     }
 
+    /// A route that asks for a caller must never be open to all, and in production one that is open says so.
+    fn check_auth(&mut self, environment: Environment, scripts: &[Arc<Script>]) {
+        for script in scripts {
+            for handler in &script.handlers {
+                if let Trigger::Route { method, path } = &handler.trigger {
+                    let route = format!("{} {path}", method.word());
+                    let frame = match handler.options.auth.as_deref() {
+                        Some("none") => continue,
+                        None if environment == Environment::Development => continue,
+                        Some(way) => unknown_way(&route, way),
+                        None => says_nothing(&route),
+                    };
+                    self.frames.push(frame.at(place(script, handler)));
+                }
+            }
+        }
+    }
+
     fn clash(&mut self, path: &str, claim: &Claim, other: &str, shown: &str) {
         let here =
             if claim.place.is_none() { format!(" (at {})", claim.shown) } else { String::new() };
@@ -341,6 +360,17 @@ fn unknown_webhook(
         also: Vec::new(),
         severity: Severity::Error,
     }
+}
+
+fn unknown_way(route: &str, way: &str) -> Frame {
+    let way = way.escape_debug();
+    Frame::error("E0235", format!("{route}: there is no way `{way}` to tell callers apart"))
+        .help("`auth: \"none\"` lets anybody call it; this version knows no other")
+}
+
+fn says_nothing(route: &str) -> Frame {
+    Frame::error("E0236", format!("{route} does not say who may call it"))
+        .help("in production a route says so: `#{ auth: \"none\" }` lets anybody call it")
 }
 
 fn no_types(webhook: &Webhook, script: &Script, handler: &Handler, pattern: &str) -> Frame {

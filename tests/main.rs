@@ -2,4 +2,6 @@
 
 #[cfg(test)]
 mod support;
+mod auth;
+mod readme;
 mod webhooks;

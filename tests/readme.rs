@@ -1,0 +1,87 @@
+//! What the documents show is true: every script in them passes `rhaiway check`, as a reader would find out.
+//!
+//! A block marked `rhai` is a script of its own. One marked `rhai,fragment` is not run: it shows a piece, or what is refused.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::support::Project;
+
+/// Webhooks and values that the documents speak of.
+const CONFIG: &str = r#"
+[webhooks.clerk]
+path = "/api/webhooks/clerk"
+scheme = "svix"
+secret_env = "CLERK_WEBHOOK_SECRET"
+
+[webhooks.shop]
+path = "/api/webhooks/shop"
+scheme = "standard-webhooks"
+secret_env = "CLERK_WEBHOOK_SECRET"
+
+[vars]
+support_email = "help@example.com"
+"#;
+
+/// The module that examples import.
+const MONEY: &str = "fn in_cents(text) { (parse_float(text) * 100.0).round().to_int() }";
+
+/// README.md and docs/*.md, those that are there.
+fn documents() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let pages = fs::read_dir(root.join("docs")).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = pages
+        .map(|entry| entry.path())
+        .chain([root.join("README.md")])
+        .filter(|path| path.is_file() && path.extension().is_some_and(|kind| kind == "md"))
+        .collect();
+    found.sort();
+    found
+}
+
+/// The blocks of a language, each with the line on which it starts.
+fn blocks(text: &str, language: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut open: Option<(bool, usize, String)> = None;
+    for (index, line) in text.lines().enumerate() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(info)) => open = Some((info.trim() == language, index + 2, String::new())),
+            (Some(_), Some(_)) => {
+                if let Some((true, start, block)) = open.take() {
+                    found.push((start, block));
+                }
+            }
+            (Some((_, _, block)), None) => {
+                block.push_str(line);
+                block.push('\n');
+            }
+            (None, None) => {}
+        }
+    }
+    found
+}
+
+#[test]
+fn every_script_in_the_documents_passes_check() {
+    let mut checked = 0;
+    for path in documents() {
+        let text = fs::read_to_string(&path).expect("it can be read");
+        for (line, block) in blocks(&text, "rhai") {
+            let project = Project::with_config(CONFIG, &block);
+            project.write("scripts/lib/money.rhai", MONEY);
+            let output = project.run(&["check", "--json"]);
+            let said = String::from_utf8_lossy(&output.stdout);
+            // A webhook of the config above that this one example does not handle is no fault of it.
+            let others: Vec<&str> =
+                said.lines().filter(|frame| !frame.contains("\"E0228\"")).collect();
+            let place = format!("{}:{line}", path.display());
+            assert!(
+                output.status.success() && others.is_empty(),
+                "{place}: {others:#?}\n{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 0, "the documents show scripts");
+}
