@@ -156,6 +156,17 @@ mod tests {
     }
 
     #[test]
+    fn the_authors_guide_has_the_table_of_these_rows() {
+        let rows: String = signatures()
+            .map(|row| {
+                format!("| `{}({})` | {} | {} |\n", row.name, row.parameters, row.returns, row.does)
+            })
+            .collect();
+        let guide = include_str!("../../../docs/scripts.md");
+        assert!(guide.contains(&rows), "docs/scripts.md lacks this table:\n{rows}");
+    }
+
+    #[test]
     fn every_function_can_be_written_in_a_script() {
         let engine = engine();
         for (name, count) in signatures().flat_map(written) {
