@@ -85,3 +85,13 @@ fn every_script_in_the_documents_passes_check() {
     }
     assert!(checked > 0, "the documents show scripts");
 }
+
+#[test]
+fn the_page_of_the_configuration_shows_the_file_that_ships() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/configuration.md")).expect("the page");
+    let shipped = fs::read_to_string(root.join("config.toml")).expect("the file");
+    let shown = blocks(&page, "toml");
+    assert_eq!(shown.len(), 1, "one block is the whole file");
+    assert!(shown[0].1 == shipped, "docs/configuration.md is not config.toml as it ships");
+}
