@@ -95,3 +95,22 @@ fn the_page_of_the_configuration_shows_the_file_that_ships() {
     assert_eq!(shown.len(), 1, "one block is the whole file");
     assert!(shown[0].1 == shipped, "docs/configuration.md is not config.toml as it ships");
 }
+
+#[test]
+fn every_direct_dependency_has_its_reason_in_the_architecture() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("Cargo.toml")).expect("the manifest");
+    let architecture = fs::read_to_string(root.join("ARCHITECTURE.md")).expect("the page");
+    let reasons = architecture.split("## Dependencies").nth(1).expect("it says why");
+    let mut named = 0;
+    for section in ["[dependencies]", "[dev-dependencies]"] {
+        let listed = manifest.split(section).nth(1).expect("the section");
+        for line in listed.lines().skip(1).take_while(|line| !line.starts_with('[')) {
+            if let Some((name, _)) = line.split_once(" = ") {
+                assert!(reasons.contains(&format!("`{name}`")), "{name} has no reason");
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 30, "only {named} were found");
+}
