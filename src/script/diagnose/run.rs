@@ -209,8 +209,7 @@ impl Fault<'_> {
             }
             None => format!("uncaught error: {}", shown_bare(value)),
         };
-        let frame = self.point("E0310", title, label);
-        frame
+        self.point("E0310", title, label)
     }
 
     /// Rhai has one message for a wrong name, a wrong number and wrong types of arguments.
