@@ -1,4 +1,4 @@
-//! Sizes, durations and rates as people write them: `64KiB`, `30s`, `100/min`. A number without a unit is refused, since nobody
+//! Sizes and durations as people write them: `64KiB`, `30s`. A number without a unit is refused, since nobody
 //! remembers whether it meant seconds; the refusal names the units and, where it can, the right spelling. What is printed here reads
 //! back as the same value.
 
@@ -6,15 +6,6 @@ use std::fmt;
 use std::time::Duration;
 
 use thiserror::Error;
-
-/// So many per so long: `100/s`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rate {
-    /// How many; never 0.
-    pub(crate) count: u64,
-    /// One second, minute, hour or day.
-    pub(crate) per: Duration,
-}
 
 /// Bytes of `64KiB`, `10MB`, `512B`.
 pub(crate) fn parse_size(text: &str) -> Result<u64, UnitError> {
@@ -31,15 +22,6 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(Duration::from_millis(millis))
 }
 
-/// The rate of `100/s`, `10000/min`, `20/h`, `5/d`.
-pub(crate) fn parse_rate(text: &str) -> Result<Rate, UnitError> {
-    let (count, per) = parse(Kind::Rate, text)?;
-    if count == 0 {
-        return Err(UnitError { kind: Kind::Rate, fault: Fault::Zero });
-    }
-    Ok(Rate { count, per: Duration::from_millis(per) })
-}
-
 /// A size in the largest unit that holds it exactly.
 pub(crate) fn print_size(bytes: u64) -> String {
     print(Kind::Size, bytes)
@@ -50,16 +32,6 @@ pub(crate) fn print_duration(duration: Duration) -> String {
     print(Kind::Duration, u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
 }
 
-impl fmt::Display for Rate {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let per = u64::try_from(self.per.as_millis()).unwrap_or(u64::MAX);
-        match Kind::Rate.units().iter().find(|(_, size)| *size == per) {
-            Some((unit, _)) => write!(formatter, "{}{unit}", self.count),
-            None => write!(formatter, "{}/{}", self.count, print_duration(self.per)),
-        }
-    }
-}
-
 /// What was to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -67,8 +39,6 @@ pub(crate) enum Kind {
     Size,
     /// A length of time.
     Duration,
-    /// So many per so long.
-    Rate,
 }
 
 /// "a duration: a whole number and a unit (ms, s, m, h, d), such as `30s`": what would have been right.
@@ -77,7 +47,6 @@ impl fmt::Display for Kind {
         let (name, example) = match self {
             Self::Size => ("size", "1MiB"),
             Self::Duration => ("duration", "30s"),
-            Self::Rate => ("rate", "100/s"),
         };
         write!(
             formatter,
@@ -87,7 +56,7 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Why a text is no size, duration or rate, and what to write. It never repeats what was written.
+/// Why a text is no size or duration, and what to write. It never repeats what was written.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error("{}", self.text())]
 pub(crate) struct UnitError {
@@ -103,7 +72,6 @@ enum Fault {
     /// Another spelling, and ours.
     Spelling(String),
     Negative,
-    Zero,
     TooLarge,
     Malformed,
 }
@@ -119,7 +87,6 @@ impl UnitError {
             Fault::Spelling(spelling) => format!("the units are {units}; write `{spelling}`"),
             Fault::Empty => format!("it is empty; write {kind}"),
             Fault::Negative => format!("it cannot be negative; write {kind}"),
-            Fault::Zero => format!("it cannot be 0; write {kind}"),
             Fault::TooLarge => format!("it is too large; write {kind}"),
             Fault::Malformed => format!("write {kind}"),
         }
@@ -147,7 +114,6 @@ impl Kind {
             Self::Duration => {
                 &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)]
             }
-            Self::Rate => &[("/s", 1_000), ("/min", 60_000), ("/h", 3_600_000), ("/d", 86_400_000)],
         }
     }
 
@@ -181,15 +147,6 @@ impl Kind {
                 ("hours", "h"),
                 ("day", "d"),
                 ("days", "d"),
-            ],
-            Self::Rate => &[
-                ("sec", "/s"),
-                ("second", "/s"),
-                ("m", "/min"),
-                ("minute", "/min"),
-                ("hr", "/h"),
-                ("hour", "/h"),
-                ("day", "/d"),
             ],
         }
     }
@@ -233,13 +190,12 @@ fn respelled(kind: Kind, text: &str) -> UnitError {
         let spelling = match kind {
             Kind::Size => print_size(number),
             Kind::Duration => format!("{number}s"),
-            Kind::Rate => format!("{number}/s"),
         };
         return UnitError { kind, fault: Fault::NoUnit(spelling) };
     }
-    let plain = plain_unit(kind, unit);
+    let plain = plain_unit(unit);
     let own = kind.units().iter().map(|(name, _)| *name);
-    let found = own.clone().find(|name| plain_unit(kind, name) == plain).or_else(|| {
+    let found = own.clone().find(|name| plain_unit(name) == plain).or_else(|| {
         kind.aliases().iter().find(|(alias, _)| *alias == plain).map(|(_, name)| *name)
     });
     match found {
@@ -251,13 +207,9 @@ fn respelled(kind: Kind, text: &str) -> UnitError {
     }
 }
 
-/// A unit in lower case, without blanks and without what says "per".
-fn plain_unit(kind: Kind, unit: &str) -> String {
-    let unit: String = unit.to_lowercase().split_whitespace().collect();
-    match kind {
-        Kind::Rate => unit.trim_start_matches('/').trim_start_matches("per").to_owned(),
-        Kind::Size | Kind::Duration => unit,
-    }
+/// A unit in lower case and without blanks.
+fn plain_unit(unit: &str) -> String {
+    unit.to_lowercase().split_whitespace().collect()
 }
 
 fn print(kind: Kind, value: u64) -> String {
@@ -274,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sizes_durations_and_rates_read_as_written() {
+    fn sizes_and_durations_read_as_written() {
         for (text, bytes) in
             [("512B", 512), ("64KiB", 65_536), ("1MiB", 1 << 20), ("10MB", 10_000_000), ("0B", 0)]
         {
@@ -289,15 +241,6 @@ mod tests {
             ("0s", 0),
         ] {
             assert_eq!(parse_duration(text), Ok(Duration::from_millis(millis)), "{text}");
-        }
-        for (text, count, seconds) in
-            [("100/s", 100, 1), ("10000/min", 10_000, 60), ("20/h", 20, 3_600), ("5/d", 5, 86_400)]
-        {
-            assert_eq!(
-                parse_rate(text),
-                Ok(Rate { count, per: Duration::from_secs(seconds) }),
-                "{text}"
-            );
         }
     }
 
@@ -345,16 +288,6 @@ mod tests {
         ] {
             check(parse_size, text, expected);
         }
-        for (text, expected) in [
-            ("100", "write `100/s`"),
-            ("100 / s", "write `100/s`"),
-            ("100 per minute", "write `100/min`"),
-            ("10/m", "write `10/min`"),
-            ("0/s", "it cannot be 0"),
-            ("1/fortnight", "a whole number and a unit"),
-        ] {
-            check(parse_rate, text, expected);
-        }
     }
 
     #[test]
@@ -366,23 +299,20 @@ mod tests {
         assert_eq!(print_duration(Duration::from_secs(90)), "90s");
         assert_eq!(print_duration(Duration::from_secs(172_800)), "2d");
         assert_eq!(print_duration(Duration::ZERO), "0ms");
-        assert_eq!(Rate { count: 5, per: Duration::from_secs(60) }.to_string(), "5/min");
     }
 
     proptest! {
         #[test]
-        fn a_printed_value_reads_back_as_itself(value in any::<u64>(), unit in 0..4_usize, count in 1..u64::MAX) {
+        fn a_printed_value_reads_back_as_itself(value in any::<u64>()) {
             prop_assert_eq!(parse_size(&print_size(value)), Ok(value));
             let duration = Duration::from_millis(value);
             prop_assert_eq!(parse_duration(&print_duration(duration)), Ok(duration));
-            let rate = Rate { count, per: Duration::from_millis(Kind::Rate.units()[unit].1) };
-            prop_assert_eq!(parse_rate(&rate.to_string()), Ok(rate));
         }
 
         #[test]
         fn no_text_brings_the_parser_down(text in any::<String>(), unit in "[0-9]{0,22}[ -~]{0,8}") {
             for text in [&text, &unit] {
-                let _ = (parse_size(text), parse_duration(text), parse_rate(text));
+                let _ = (parse_size(text), parse_duration(text));
             }
         }
     }

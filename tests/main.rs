@@ -1,9 +1,12 @@
 //! One binary: it starts the real `rhaiway` on free ports, with real sockets, files and SQLite, and talks to it as senders, callers and operators do.
 
+#[cfg(test)]
 mod support;
 mod hostile;
 mod payloads;
 mod routes;
+mod auth;
+mod readme;
 mod webhooks;
 mod scripting;
 mod sandbox;

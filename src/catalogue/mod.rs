@@ -2,6 +2,7 @@
 //! 01xx: configuration. 02xx: scripts when they are loaded. 03xx: scripts when they run.
 
 pub(crate) mod folder;
+mod routes;
 pub(crate) mod scripts;
 
 /// Code and page, in the order of the codes.
@@ -21,7 +22,7 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {
-    PAGES.iter().chain(scripts::PAGES).chain(folder::PAGES).copied()
+    PAGES.iter().chain(scripts::PAGES).chain(folder::PAGES).chain(routes::PAGES).copied()
 }
 
 /// What a code means, as Markdown.

@@ -108,9 +108,8 @@ impl Inbox {
             return Work::End(Outcome::Ignored("no handler for this type".into()));
         }
         let (script, webhook) = (&*job.planned.script, &*job.event.webhook);
-        let pattern = match &job.planned.pattern {
-            Some(pattern) => pattern,
-            None => return self.placeholder(generation, job),
+        let Some(pattern) = &job.planned.pattern else {
+            return self.placeholder(generation, job);
         };
         match generation.resolve(script, webhook, pattern) {
             Some(handler) => Work::Handle(handler),
@@ -209,7 +208,7 @@ impl Inbox {
                 Err(Failure::NoStack) => {
                     return Some((job.used, returned("no stack for another run could be had")));
                 }
-                Err(Failure::Ended { ending: Ending::Cancelled | Ending::Stopped, .. }) => {
+                Err(Failure::Ended { ending: Ending::Cancelled, .. }) => {
                     return None;
                 }
                 Err(failure) => {

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::execution::Executor;
-use crate::generation::{Generation, HandlerRef};
+use crate::generation::{HandlerRef, Pinned};
 use crate::script::handler::Handler;
 use crate::store::{NewEvent, Seq};
 
@@ -47,12 +47,7 @@ impl Inbox {
     }
 
     /// Takes over an event that was committed just now: runs its jobs here, or leaves them to the dispatcher.
-    pub(crate) fn accepted(
-        self: &Rc<Self>,
-        generation: &Rc<Arc<Generation>>,
-        seq: Seq,
-        event: NewEvent,
-    ) {
+    pub(crate) fn accepted(self: &Rc<Self>, generation: &Pinned, seq: Seq, event: NewEvent) {
         if self.in_hand.get() >= IN_HAND_MAX || self.notes.is_stopping() {
             self.notes.overflow(seq, &event.webhook);
             return;
@@ -97,12 +92,7 @@ impl Inbox {
         self.in_hand.get()
     }
 
-    async fn first_attempts(
-        self: &Rc<Self>,
-        generation: Rc<Arc<Generation>>,
-        seq: Seq,
-        event: NewEvent,
-    ) {
+    async fn first_attempts(self: &Rc<Self>, generation: Pinned, seq: Seq, event: NewEvent) {
         let plan = plan::of(&generation, &event.webhook, &event.kind);
         let event = Rc::new(event);
         let mut jobs = (0..plan.len()).map(|n| Job::first(seq, &event, n, &plan));

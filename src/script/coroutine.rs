@@ -456,7 +456,7 @@ mod tests {
     #[test]
     fn a_stack_is_deep_and_knows_how_much_is_left() {
         fn dig(levels: usize) -> usize {
-            let frame = [levels as u8; 1024];
+            let frame = [u8::from(levels == 1); 1024];
             if levels == 0 {
                 stack_left()
             } else {

@@ -204,7 +204,7 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
             ..
         }
         | Failure::Runaway => Problem::ScriptLimit.answer(id),
-        Failure::Ended { ending: Ending::Cancelled | Ending::Stopped, .. } | Failure::NoStack => {
+        Failure::Ended { ending: Ending::Cancelled, .. } | Failure::NoStack => {
             Problem::Unavailable.answer(id)
         }
         Failure::Panicked => Problem::Script.answer(id),

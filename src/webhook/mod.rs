@@ -157,7 +157,7 @@ impl Webhook {
                 content,
                 secret,
             ),
-            body: delivery.body.clone(),
+            body: delivery.body,
         })
     }
 
@@ -174,10 +174,6 @@ impl Webhook {
     /// What `event.data` is; `None`: the whole payload.
     pub(crate) fn data(&self) -> Option<&'static Pointer> {
         self.verifier.scheme.data.as_ref()
-    }
-
-    pub(crate) fn scheme(&self) -> &'static Scheme {
-        self.verifier.scheme
     }
 
     /// By the scheme: JSON whatever its label says, or what the label says.

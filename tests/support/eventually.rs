@@ -6,6 +6,10 @@ use std::time::{Duration, Instant};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Asks again and again until `condition` gives something. Panics with `what` when it never does.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test stands outside the program and has no clock of its own"
+)]
 pub(crate) fn eventually<T>(what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let start = Instant::now();
     loop {

@@ -196,13 +196,7 @@ async fn post(plan: Plan<'_>) -> Result<Sent, SendError> {
         return Err(SendError::NothingListens(plan.url));
     }
     let kind = (*plan.args.kind).into();
-    Ok(Sent {
-        kind,
-        url: plan.url,
-        posts,
-        took: started.elapsed(),
-        spoilt: plan.args.bad_signature,
-    })
+    Ok(Sent { kind, posts, took: started.elapsed(), spoilt: plan.args.bad_signature })
 }
 
 async fn post_one(client: &reqwest::Client, url: &Url, signed: Signed) -> Post {

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::time::Duration;
 
-use reqwest::Url;
 use serde::Serialize;
 
 use super::TIMEOUT;
@@ -12,7 +11,6 @@ use super::TIMEOUT;
 #[derive(Clone, Debug)]
 pub(crate) struct Sent {
     pub(crate) kind: Box<str>,
-    pub(crate) url: Url,
     pub(crate) posts: Vec<Post>,
     pub(crate) took: Duration,
     /// Whether the answers had to be 401.

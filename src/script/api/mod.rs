@@ -21,6 +21,8 @@ pub(crate) mod json;
 mod time;
 mod url;
 
+use std::fmt;
+
 use rhai::{Blob, Dynamic, ImmutableString, Module, Shared};
 
 use super::builtins::ending::{Fallible, refused};
@@ -51,6 +53,17 @@ pub(crate) struct Signature {
     pub(crate) returns: &'static str,
     /// One sentence, without a full stop.
     pub(crate) does: &'static str,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}({}) -> {}", self.name, self.parameters, self.returns)
+    }
+}
+
+/// The row of `module::function`, if it is one of the pure functions.
+pub(crate) fn signature(path: &str) -> Option<&'static Signature> {
+    signatures().find(|signature| signature.name == path)
 }
 
 /// Every function of the pure modules, in the order in which a reader looks for them.
@@ -140,6 +153,17 @@ mod tests {
         }
         assert_eq!(rows, registered);
         assert!(signatures().all(|row| !row.does.ends_with('.')));
+    }
+
+    #[test]
+    fn the_authors_guide_has_the_table_of_these_rows() {
+        let rows: String = signatures()
+            .map(|row| {
+                format!("| `{}({})` | {} | {} |\n", row.name, row.parameters, row.returns, row.does)
+            })
+            .collect();
+        let guide = include_str!("../../../docs/scripts.md");
+        assert!(guide.contains(&rows), "docs/scripts.md lacks this table:\n{rows}");
     }
 
     #[test]

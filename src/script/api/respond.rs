@@ -15,10 +15,13 @@ pub(crate) struct Answer {
     /// Where `headers` does not give one.
     pub(crate) content_type: Option<&'static str>,
     /// Names and values that HTTP allows, none of which the server sets itself.
-    pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    pub(crate) headers: Headers,
     /// Empty for 204 and its like.
     pub(crate) body: Vec<u8>,
 }
+
+/// Names in lower case, and values.
+type Headers = Vec<(Box<str>, Box<str>)>;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
@@ -42,7 +45,7 @@ const RESERVED: [&str; 8] = [
 pub(crate) struct Response {
     status: u16,
     content_type: Option<&'static str>,
-    headers: Vec<(Box<str>, Box<str>)>,
+    headers: Headers,
     body: Dynamic,
 }
 
@@ -137,7 +140,7 @@ fn response(map: Map) -> Result<Response, Throw> {
     Ok(response)
 }
 
-fn headers(value: Dynamic) -> Result<Vec<(Box<str>, Box<str>)>, Throw> {
+fn headers(value: Dynamic) -> Result<Headers, Throw> {
     let map = value.try_cast::<Map>().ok_or_else(|| fail("`headers` of a response is a map"))?;
     let mut headers = Vec::with_capacity(map.len());
     for (name, value) in map {

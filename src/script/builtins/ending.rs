@@ -21,8 +21,6 @@ pub(crate) enum Ending {
     Timeout,
     /// Nobody waits for the result any more.
     Cancelled,
-    /// The runtime stops.
-    Stopped,
 }
 
 impl fmt::Display for Ending {
@@ -33,7 +31,6 @@ impl fmt::Display for Ending {
             Self::Stack => "its calls or values are nested too deep",
             Self::Timeout => "its time is up (`scripts.timeout`, or the handler's own)",
             Self::Cancelled => "nobody waits for its result any more",
-            Self::Stopped => "the runtime stops",
         })
     }
 }

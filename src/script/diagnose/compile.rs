@@ -491,7 +491,7 @@ impl<'a> Fault<'a> {
 }
 
 /// Names that other languages have, and what stands for them here.
-const FOREIGN: [(&str, &str); 12] = [
+const FOREIGN: [(&str, &str); 11] = [
     ("undefined", "()"),
     ("None", "()"),
     ("NULL", "()"),
@@ -503,7 +503,6 @@ const FOREIGN: [(&str, &str); 12] = [
     ("process", "vars.NAME"),
     ("env", "vars.NAME"),
     ("Math", "x.abs(), x.floor(), max(a, b)"),
-    ("fetch", "a provider of the configuration"),
 ];
 
 fn lower_first(text: &str) -> String {

@@ -165,14 +165,11 @@ impl Fault<'_> {
                 .help("a function that calls itself without end; write a loop"),
             Ending::Timeout => self
                 .point("E0305", format!("the time limit{} is over", of(&limits.timeout)), "it was here")
-                .help("waiting for providers, for limits and in `sleep` counts")
+                .help("waiting counts too, in `sleep` and for documents")
                 .help("the limit is `timeout` under `[scripts]` in config.toml; a handler may set its own"),
             Ending::Cancelled => {
                 self.point("E0305", "nobody waits for the result any more", "it was here")
             }
-            Ending::Stopped => self
-                .point("E0305", "the runtime was stopped meanwhile", "it was here")
-                .help("the event stays in the inbox and is handled after the next start"),
         }
     }
 
@@ -201,18 +198,7 @@ impl Fault<'_> {
             }
             None => format!("uncaught error: {}", shown_bare(value)),
         };
-        let frame = self.point("E0310", title, label);
-        match value.read_lock::<rhai::Map>() {
-            Some(map) => match (map.get("provider"), map.get("operation")) {
-                (Some(provider), Some(operation)) => frame.note(format!(
-                    "from the call `{}.{}`",
-                    shown_bare(provider),
-                    shown_bare(operation)
-                )),
-                _ => frame,
-            },
-            None => frame,
-        }
+        self.point("E0310", title, label)
     }
 
     /// Rhai has one message for a wrong name, a wrong number and wrong types of arguments.

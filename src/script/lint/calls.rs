@@ -4,6 +4,7 @@ use rhai::{AST, FnCallExpr, Namespace, Position};
 
 use super::Lint;
 use crate::frame::Frame;
+use crate::script::api;
 use crate::script::diagnose::{Signature, counted, cut, is_anonymous, nearest};
 
 /// Answered by Rhai itself, for any number of arguments that it takes.
@@ -119,8 +120,12 @@ impl Lint<'_> {
         {
             return;
         }
-        let ways: Vec<String> =
-            self.known.overloads(&path).iter().map(|way| format!("{module}::{way}")).collect();
+        let ways: Vec<String> = match api::signature(&path) {
+            Some(row) => vec![format!("{row}: {}", row.does)],
+            None => {
+                self.known.overloads(&path).iter().map(|way| format!("{module}::{way}")).collect()
+            }
+        };
         let meant = self.known.meant(&path, std::iter::empty());
         let title = if ways.is_empty() {
             format!("`{module}` has no function `{shown}`")

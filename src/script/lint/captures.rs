@@ -105,7 +105,7 @@ impl Lint<'_> {
             let title = format!("every closure that is made here sees the last `{name}`");
             let frame = self.error("E0212", title, ident.pos, "one variable for the whole loop");
             frame.help.push(format!(
-                "write `parallel(list, |{name}| …)`, or `let own = {name};` in the loop and use `own` in the closure"
+                "write `let own = {name};` in the loop and use `own` in the closure"
             ));
         }
     }

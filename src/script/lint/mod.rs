@@ -15,7 +15,7 @@ mod calls;
 mod captures;
 mod values;
 
-pub(crate) use self::captures::{captured_variable, shared_capture};
+pub(crate) use self::captures::shared_capture;
 
 /// Frames of one script; a file that is wrong throughout says the same again and again.
 const FRAMES_MAX: usize = 100;

@@ -216,7 +216,7 @@ fn closures_of_a_loop_that_outlive_their_turn_are_an_error() {
         "E0212",
         "3:40",
         "sees the last `id`",
-        "`parallel(list, |id| …)`, or `let own = id;`",
+        "write `let own = id;`",
     );
     refuse(
         &format!("{start}for (x, i) in [1, 2] {{ calls += || fetch(i); }}"),

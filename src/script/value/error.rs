@@ -43,9 +43,6 @@ pub(crate) enum Reason {
     /// In the words of the parser, with line and column.
     #[error("not JSON: {0}")]
     Syntax(Box<str>),
-    /// What there is instead.
-    #[error("not a number, but {0}")]
-    NotANumber(&'static str),
 }
 
 /// One step from a value to a part of it.

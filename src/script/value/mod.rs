@@ -11,10 +11,6 @@ mod print;
 mod read;
 mod write;
 
-use rhai::Dynamic;
-
-use crate::store::Number;
-
 pub(crate) use buffer::{Buffer, Full, build};
 pub(crate) use equal::deep_equal;
 use error::shown;
@@ -37,18 +33,6 @@ pub(crate) struct Limits {
 impl Limits {
     /// Only the script's memory bounds it.
     pub(crate) const NONE: Self = Self { bytes: usize::MAX };
-}
-
-/// A number of a script, for `increment`.
-pub(crate) fn to_number(value: &Dynamic) -> Result<Number, ValueError> {
-    match kind(value) {
-        Kind::Int => Ok(Number::Integer(value.as_int().unwrap_or_default())),
-        Kind::Float => match value.as_float() {
-            Ok(float) if float.is_finite() => Ok(Number::Float(float)),
-            _ => Err(Reason::NotANumber("NaN or infinity").into()),
-        },
-        other => Err(Reason::NotANumber(other.words()).into()),
-    }
 }
 
 #[cfg(test)]
@@ -222,15 +206,6 @@ mod tests {
                 assert_eq!(deep_equal(&result[2], &result[3]), Ok(equal), "{script}");
             }
         }
-    }
-
-    #[test]
-    fn only_numbers_become_numbers() {
-        assert_eq!(to_number(&5_i64.into()), Ok(Number::Integer(5)));
-        assert_eq!(to_number(&0.5.into()), Ok(Number::Float(0.5)));
-        let error = to_number(&"5".into()).unwrap_err();
-        assert_eq!(error.to_string(), "not a number, but a string");
-        assert!(to_number(&f64::NAN.into()).is_err());
     }
 
     /// JSON without pairs of numbers that are equal by value but not by kind.

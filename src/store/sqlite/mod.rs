@@ -96,11 +96,6 @@ impl ReadOnly {
         self.read(|connection| query::event(connection, id))
     }
 
-    /// As `Store::counts`, counted in the file.
-    pub(crate) fn counts(&self) -> Result<Counts, StoreError> {
-        self.read(|connection| query::counts(connection, ledger::meta(connection, "low_water")?))
-    }
-
     fn read<T>(
         &self,
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,

@@ -4,12 +4,11 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::ledger;
 use crate::clock::Millis;
 use crate::id::EventId;
 use crate::store::{
-    Attempt, Counts, DueJob, EventDetail, EventQuery, EventSummary, Job, JobKey, JobState,
-    NewEvent, PlannedJob, Seq, StoredEvent, Undispatched,
+    Attempt, DueJob, EventDetail, EventQuery, EventSummary, Job, JobKey, JobState, NewEvent,
+    PlannedJob, Seq, StoredEvent, Undispatched,
 };
 
 /// Events in `after` < seq <= `up_to` that have no jobs.
@@ -133,18 +132,6 @@ pub(super) fn dead(connection: &Connection) -> rusqlite::Result<u64> {
         )?
         .query_row([], |row| row.get(0))?;
     Ok(u64::try_from(count).unwrap_or(0))
-}
-
-/// Without a writer that keeps count.
-pub(super) fn counts(connection: &Connection, low_water: i64) -> rusqlite::Result<Counts> {
-    let snapshot = connection.unchecked_transaction()?;
-    let undispatched: i64 = snapshot.query_row(
-        "SELECT count(*) FROM events WHERE seq > ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq)",
-        [low_water],
-        |row| row.get(0),
-    )?;
-    let pending = ledger::unfinished(&snapshot)? + u64::try_from(undispatched).unwrap_or(0);
-    Ok(Counts { pending, dead: dead(&snapshot)? })
 }
 
 /// What every list has: a place to begin, perhaps a webhook, an end.

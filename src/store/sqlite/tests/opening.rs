@@ -217,7 +217,6 @@ fn reading_alone_shows_events_beside_a_process_that_writes_and_without_one() {
     block_on(store.finish(end(Seq(3), Outcome::Dead("no".into())))).unwrap();
     let check = |path: &Path| {
         let read_only = open_read_only(path).unwrap();
-        assert_eq!(read_only.counts().unwrap(), Counts { pending: 1, dead: 1 });
         let query = EventQuery { limit: 9, ..EventQuery::default() };
         let events = read_only.events(&query).unwrap();
         let states: Vec<_> = events.iter().map(|event| event.state).collect();
