@@ -48,7 +48,7 @@ const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: applicat
 
 /// The state of the whole process, as far as answers need it.
 pub(crate) struct Process {
-    pub(crate) current: ArcSwap<Generation>,
+    pub(crate) current: Arc<ArcSwap<Generation>>,
     pub(crate) draining: AtomicBool,
 }
 

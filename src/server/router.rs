@@ -158,17 +158,17 @@ async fn webhook_answer(
     if webhook.respond == Respond::ByScript {
         return by_script(front, context, webhook, event).await;
     }
-    match front.store.accept(event.clone()).await {
-        Ok(Accepted::New(seq)) => front.inbox.accepted(&context.generation, seq, event),
+    let delivery = event.delivery_id.clone();
+    match front.inbox.accept(&context.generation, event).await {
+        Ok(Accepted::New(_)) => {}
         Ok(Accepted::Duplicate { same_body, .. }) => {
             tracing::debug!(webhook = %webhook.name, request = %id, same_body, "duplicate delivery acknowledged");
             if !same_body {
-                tracing::warn!(webhook = %webhook.name, request = %id, delivery = event.delivery_id.as_deref().unwrap_or_default(), "a delivery came again with another body; the first one counts");
+                tracing::warn!(webhook = %webhook.name, request = %id, delivery = delivery.as_deref().unwrap_or_default(), "a delivery came again with another body; the first one counts");
             }
         }
         Ok(Accepted::Revived(_)) => {
             tracing::info!(webhook = %webhook.name, request = %id, "a dead letter was delivered again and is pending once more");
-            front.inbox.revived();
         }
         Err(error) => {
             tracing::error!(webhook = %webhook.name, request = %id, "a delivery could not be stored: {error}");
