@@ -2,10 +2,11 @@
 
 mod eventually;
 mod http;
+mod inbox;
 mod rhaiway;
 mod sender;
 
 pub(crate) use eventually::eventually;
-pub(crate) use http::{Connection, Response, request};
+pub(crate) use http::{Connection, Response, render, request};
 pub(crate) use rhaiway::{Project, Rhaiway};
 pub(crate) use sender::{SECRET, Signed, clerk_event, signed, signed_at};
