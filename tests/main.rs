@@ -3,3 +3,4 @@
 mod support;
 mod webhooks;
 mod inbox;
+mod crash;
