@@ -40,7 +40,7 @@ get("/puts", #{ auth: "none" }, |req| db.puts.list(#{ limit: 1000 }));
 
 /// A delivery of its own, of one of a few users.
 fn delivery(n: usize) -> Signed {
-    let data = json!({ "id": id(n), "user": format!("user_{}", n % USERS), "sleeps": n % 3 == 0 });
+    let data = json!({ "id": id(n), "user": format!("user_{}", n % USERS), "sleeps": n.is_multiple_of(3) });
     signed(&id(n), json!({ "type": "count", "data": data }).to_string())
 }
 
@@ -181,7 +181,8 @@ fn project(more: &str) -> Project {
 fn w14_kills_at_random_instants_under_load_lose_nothing_that_was_acknowledged_and_repeat_no_effect()
 {
     let seed = number("RHAIWAY_CRASH_SEED").unwrap_or_else(|| fastrand::u64(..));
-    let rounds = number("RHAIWAY_CRASH_ROUNDS").map_or(ROUNDS, |rounds| rounds as usize);
+    let rounds = number("RHAIWAY_CRASH_ROUNDS")
+        .map_or(ROUNDS, |rounds| usize::try_from(rounds).expect("a number of rounds"));
     println!("RHAIWAY_CRASH_SEED={seed} RHAIWAY_CRASH_ROUNDS={rounds}");
     let mut chance = fastrand::Rng::with_seed(seed);
     let (project, senders) = (project(""), Senders::default());
