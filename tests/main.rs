@@ -14,3 +14,5 @@ mod reload;
 mod operators;
 mod cli;
 mod tidy;
+mod inbox;
+mod crash;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::gate::{Closed, Pass};
+use super::gate::{Entering, Pass};
 use super::{Inbox, plan};
 use crate::backoff::Backoff;
 use crate::clock::{self, Millis};
@@ -15,16 +15,18 @@ use crate::script::Ending;
 use crate::script::api::event::EventInput;
 use crate::script::host_call::Given;
 use crate::script::run::{Failure, Input};
-use crate::store::{self, Committed, Finish, JobKey, NewEvent, Outcome, PlannedJob, Seq};
+use crate::store::{self, Committed, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq};
 
 /// Reruns of one attempt after conflicts; they use no attempt.
 const CONFLICT_RERUNS_MAX: u32 = 10;
-/// A job that could not run at all, for lack of a stack or of a place in its gate, comes back after this.
+/// A job that could not run at all, for lack of a stack or of a place in a line, comes back after one to five of these.
 const SOON: Duration = Duration::from_secs(1);
 /// Between two tries to commit an end that the store could not take.
 const COMMIT_PAUSE: Duration = Duration::from_millis(250);
 /// Where a placeholder waits when nobody wakes it: its script is still broken.
 const BROKEN_SCRIPT_PAUSE: Duration = Duration::from_secs(3600);
+/// Jobs that one command makes due, so that the writer is not held for long.
+pub(crate) const WAKE_MAX: usize = 10_000;
 /// Bytes of an error that are stored.
 const ERROR_BYTES_MAX: usize = 4 << 10;
 
@@ -37,8 +39,12 @@ pub(super) struct Job {
     pub(super) plan: Option<Arc<[PlannedJob]>>,
     /// Attempts used before this one.
     pub(super) used: u32,
-    /// This attempt is written down already.
-    pub(super) claimed: bool,
+    /// The last of these was claimed, and the process ended before it did.
+    pub(super) interrupted: bool,
+    /// This attempt is to be claimed before it starts.
+    pub(super) store_claim: bool,
+    /// It comes from the dispatcher, which hands out only so many at once.
+    pub(super) handed: bool,
     pub(super) replayed: bool,
 }
 
@@ -46,6 +52,18 @@ pub(super) struct Job {
 enum Work {
     Handle(HandlerRef),
     End(Outcome),
+}
+
+/// Places in the gates that an attempt must pass: the handler's own, the webhook's.
+type Passes = [Option<Pass>; 2];
+
+/// Why there are none.
+enum Refused {
+    /// The line before the webhook's gate is full; the dispatcher knows when it is not.
+    ByWebhook,
+    /// The line before the handler's own gate is.
+    ByHandler,
+    Stopped,
 }
 
 impl Job {
@@ -62,7 +80,9 @@ impl Job {
             planned: plan[n].clone(),
             plan: Some(Arc::clone(plan)),
             used: 0,
-            claimed: false,
+            interrupted: false,
+            store_claim: false,
+            handed: false,
             replayed: false,
         }
     }
@@ -75,32 +95,51 @@ impl Job {
             planned: job.planned.clone(),
             plan: None,
             used: job.attempt,
-            claimed: false,
+            interrupted: job.state == JobState::Running,
+            store_claim: false,
+            handed: false,
             replayed: false,
         }
+    }
+
+    /// The number of this attempt.
+    fn attempt(&self) -> u32 {
+        self.used.saturating_add(1)
+    }
+
+    /// Its event has no jobs in the store, and gets no other than this.
+    fn is_alone(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.len() == 1)
     }
 }
 
 impl Inbox {
-    /// Runs it to the end of one attempt.
+    /// Runs it to the end of one attempt. When the runtime stops before it has begun, nothing is written: it is as it was.
     pub(super) async fn attempt(&self, generation: &Generation, job: Job) {
-        let started_at = clock::now();
-        let outcome = match self.work(generation, &job) {
-            Work::End(outcome) => (job.used, outcome),
-            Work::Handle(handler) => match self.enter(generation, &job, handler) {
-                Ok(passes) => {
-                    let Some(ended) = self.handle(generation, &job, handler, started_at).await
-                    else {
-                        return;
-                    };
-                    drop(passes);
-                    ended
-                }
-                Err(Closed) => (job.used, returned("all its places are taken (`concurrency`)")),
-            },
+        let handler = match self.work(generation, &job) {
+            Work::End(outcome) => return self.end_unused(generation, &job, outcome).await,
+            Work::Handle(handler) => handler,
         };
-        let (attempt, outcome) = outcome;
-        self.end(generation, &job, attempt, started_at, outcome).await;
+        let passes = match self.enter(generation, &job, handler).await {
+            Ok(passes) => passes,
+            Err(Refused::Stopped) => return,
+            Err(Refused::ByWebhook) if job.is_alone() => {
+                return self.notes.overflow(job.key.event, &job.event.webhook);
+            }
+            Err(Refused::ByWebhook | Refused::ByHandler) => {
+                let outcome = returned("all its places are taken (`concurrency`)");
+                return self.end_unused(generation, &job, outcome).await;
+            }
+        };
+        if self.current.load().number == generation.number {
+            return self.handle(generation, &job, handler, passes).await;
+        }
+        // It has stood in line meanwhile: what begins now begins with what is newest now.
+        let newest = self.current.load_full();
+        match self.work(&newest, &job) {
+            Work::End(outcome) => self.end_unused(&newest, &job, outcome).await,
+            Work::Handle(handler) => self.handle(&newest, &job, handler, passes).await,
+        }
     }
 
     fn work(&self, generation: &Generation, job: &Job) -> Work {
@@ -142,27 +181,56 @@ impl Inbox {
         })
     }
 
-    fn enter(
+    /// Its places, the handler's own first: who waits for the webhook's holds up none of its other handlers.
+    async fn enter(
         &self,
         generation: &Generation,
         job: &Job,
         at: HandlerRef,
-    ) -> Result<[Option<Pass>; 2], Closed> {
+    ) -> Result<Passes, Refused> {
+        if self.notes.is_stopping() {
+            return Err(Refused::Stopped);
+        }
         let (script, handler) = generation.handler(at);
+        let mut passes = Passes::default();
+        if let Some(limit) = handler.options.concurrency {
+            let entering = self.gates.enter(&handler_gate(&script.name, at), limit);
+            passes[0] = Some(self.wait(job, entering, Refused::ByHandler).await?);
+        }
         let webhook = generation.webhook(&job.event.webhook);
-        let of_webhook = self
-            .gates
-            .enter(&job.event.webhook, webhook.and_then(|webhook| webhook.concurrency))?;
-        let name = format!("{}/{}", script.name, at.handler);
-        let of_handler = match handler.options.concurrency {
-            Some(_) => self.gates.enter(&name, handler.options.concurrency)?,
-            None => None,
-        };
-        Ok([of_webhook, of_handler])
+        if let Some(limit) = webhook.and_then(|webhook| webhook.concurrency) {
+            let entering = self.gates.enter(&job.event.webhook, limit);
+            passes[1] = Some(self.wait(job, entering, Refused::ByWebhook).await?);
+        }
+        Ok(passes)
     }
 
-    /// Runs the handler until it commits without a conflict or fails. `None`: nothing is left to write.
-    async fn handle(
+    async fn wait(&self, job: &Job, entering: Entering, full: Refused) -> Result<Pass, Refused> {
+        let place = match entering {
+            Entering::Entered(pass) => return Ok(pass),
+            Entering::Full => return Err(full),
+            Entering::Waiting(place) => place,
+        };
+        let _in_line = job.handed.then(|| self.notes.stand_in_line());
+        tokio::select! {
+            biased;
+            () = self.notes.stopped() => Err(Refused::Stopped),
+            pass = place => pass.map_err(|_gone| Refused::Stopped),
+        }
+    }
+
+    /// Runs the handler and commits its end.
+    async fn handle(&self, generation: &Generation, job: &Job, at: HandlerRef, passes: Passes) {
+        let started_at = clock::now();
+        let outcome = self.run(generation, job, at, started_at).await;
+        drop(passes);
+        if let Some((used, outcome)) = outcome {
+            self.end(generation, job, used, started_at, outcome).await;
+        }
+    }
+
+    /// Runs it until it commits without a conflict or fails; with the attempts used then. `None`: nothing is left to write.
+    async fn run(
         &self,
         generation: &Generation,
         job: &Job,
@@ -170,15 +238,19 @@ impl Inbox {
         started_at: Millis,
     ) -> Option<(u32, Outcome)> {
         let (script, handler) = generation.handler(at);
-        let webhook = generation.webhook(&job.event.webhook)?;
+        let Some(webhook) = generation.webhook(&job.event.webhook) else {
+            let reason = format!("config.toml has no webhook `{}` any more", job.event.webhook);
+            return Some((job.used, Outcome::Ignored(reason.into())));
+        };
         let retry = handler.options.retry.unwrap_or(webhook.retry);
-        let attempt = job.used.saturating_add(u32::from(!job.claimed));
-        if job.used > retry.max {
-            return Some((
-                job.used,
-                Outcome::Dead("the process ended each time while this event was handled".into()),
-            ));
+        if job.interrupted && job.used > retry.max {
+            let error = "the process ended each time while this event was handled";
+            return Some((job.used, Outcome::Dead(error.into())));
         }
+        if job.store_claim && !self.claim(job).await {
+            return None;
+        }
+        let attempt = job.attempt();
         for _rerun in 0..=CONFLICT_RERUNS_MAX {
             let input = EventInput {
                 id: job.event.id,
@@ -209,7 +281,7 @@ impl Inbox {
                     return Some((job.used, returned("no stack for another run could be had")));
                 }
                 Err(Failure::Ended { ending: Ending::Cancelled, .. }) => {
-                    return None;
+                    return Some((job.used, returned("the runtime stopped")));
                 }
                 Err(failure) => {
                     return Some((attempt, self.failed(job, &retry, attempt, &failure)));
@@ -224,30 +296,68 @@ impl Inbox {
         Some((attempt, again_or_dead(&retry, attempt, error)))
     }
 
+    /// After an unclean stop an attempt is written down before it starts. False: there is nothing to start.
+    async fn claim(&self, job: &Job) -> bool {
+        loop {
+            let claim = self.executor.store.claim(job.key, job.plan.clone(), job.attempt());
+            match claim.await {
+                Ok(Committed::Yes) => return true,
+                Ok(Committed::Conflict | Committed::Stale) => return false,
+                Err(_) if self.notes.is_stopping() => return false,
+                Err(error) => {
+                    tracing::error!(event = %job.event.id, "a claim cannot be stored yet: {error}");
+                    tokio::time::sleep(COMMIT_PAUSE).await;
+                }
+            }
+        }
+    }
+
     fn failed(&self, job: &Job, retry: &Backoff, attempt: u32, failure: &Failure) -> Outcome {
         let error = describe(failure);
         tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {error}");
         again_or_dead(retry, attempt, error)
     }
 
+    /// The end of an attempt that did not run.
+    async fn end_unused(&self, generation: &Generation, job: &Job, outcome: Outcome) {
+        self.end(generation, job, job.used, clock::now(), outcome).await;
+    }
+
     async fn end(
         &self,
         generation: &Generation,
         job: &Job,
-        attempt: u32,
+        used: u32,
         started_at: Millis,
         outcome: Outcome,
     ) {
         if let Outcome::Dead(error) = &outcome {
-            tracing::error!(event = %job.event.id, script = %job.planned.script, attempt, "dead letter: no attempt is left; {error}");
+            tracing::error!(event = %job.event.id, script = %job.planned.script, attempt = used, "dead letter: no attempt is left; {error}");
         }
         let waits = matches!(
             outcome,
             Outcome::Retry { .. } | Outcome::Returned { .. } | Outcome::Resolved { .. }
         );
-        self.commit(generation, job, attempt, started_at, outcome).await;
+        self.commit(generation, job, used, started_at, outcome).await;
         if waits {
+            self.wake_if_reloaded(generation, &job.planned.script).await;
             self.notes.wake();
+        }
+    }
+
+    /// A script that was saved while its attempt ran has woken those that waited then; this one waits only now. Looked at after the commit, so that
+    /// one of the two always sees the other.
+    async fn wake_if_reloaded(&self, generation: &Generation, script: &Arc<str>) {
+        let newest = self.current.load();
+        let version = |generation: &Generation| {
+            (generation.script(script).map(Arc::as_ptr), generation.broken.contains(script))
+        };
+        if newest.number == generation.number || version(&newest) == version(generation) {
+            return;
+        }
+        drop(newest);
+        if let Err(error) = self.executor.store.wake(script, true, clock::now(), WAKE_MAX).await {
+            tracing::warn!("a job that waits for `{script}` cannot be made due now: {error}");
         }
     }
 
@@ -256,7 +366,7 @@ impl Inbox {
         &self,
         generation: &Generation,
         job: &Job,
-        attempt: u32,
+        used: u32,
         started_at: Millis,
         outcome: Outcome,
     ) -> Committed {
@@ -264,7 +374,7 @@ impl Inbox {
             let finish = Finish {
                 job: job.key,
                 plan: job.plan.clone(),
-                attempt,
+                attempt: used,
                 started_at,
                 ended_at: clock::now(),
                 generation: generation.number,
@@ -284,8 +394,15 @@ impl Inbox {
     }
 }
 
+/// The name of the gate of one registration.
+pub(super) fn handler_gate(script: &str, at: HandlerRef) -> String {
+    format!("{script}/{}", at.handler)
+}
+
 fn returned(reason: &str) -> Outcome {
-    Outcome::Returned { due_at: clock::now().plus(SOON), reason: reason.into() }
+    // Spread, so that what was refused together does not come back together.
+    let pause = SOON.mul_f64(4.0f64.mul_add(clock::chance(), 1.0));
+    Outcome::Returned { due_at: clock::now().plus(pause), reason: reason.into() }
 }
 
 fn waiting_for(script: &str) -> Outcome {

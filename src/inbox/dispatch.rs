@@ -1,7 +1,7 @@
 //! The one dispatcher: recovery after a stop, retries when they are due, and what workers could not take. It claims in memory, hands out
 //! a bounded number of jobs to the workers in turn, and reads the store in pages, so that a million waiting events cost no memory.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,15 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::attempt::Job;
-use super::{Inbox, Notes, plan};
+use super::{Gates, InHand, Inbox, Notes, plan};
 use crate::clock;
 use crate::generation::Generation;
-use crate::store::{Committed, JobKey, Opened, Seq, Store, StoreError, StoredEvent, Undispatched};
+use crate::store::{JobKey, Opened, Seq, Store, StoreError, StoredEvent};
 
-/// What one worker may have in hand from here.
+/// What one worker may have in hand from here, beside what stands in line at a gate.
 const HANDED_PER_WORKER: usize = 64;
+/// Recovery reads no further while so many events wait here for a gate.
+const WAITING_MAX: usize = 100_000;
 /// Rows of one look into the store.
 const PAGE: usize = 256;
 /// The longest sleep: whatever was missed is found then.
@@ -50,11 +52,13 @@ pub(crate) fn channels(workers: usize) -> (Vec<mpsc::Sender<Assignment>>, Vec<As
 /// The dispatcher's state.
 pub(crate) struct Dispatcher {
     store: Arc<dyn Store>,
+    gates: Arc<Gates>,
     notes: Arc<Notes>,
     workers: Vec<mpsc::Sender<Assignment>>,
     next_worker: usize,
     in_hand: HashSet<Handed>,
-    overflow: VecDeque<Undispatched>,
+    /// By webhook: events that have no jobs yet and no worker. Eight bytes an event, so that `max_pending` of them are a few megabytes.
+    waiting: BTreeMap<Arc<str>, VecDeque<Seq>>,
     /// Events that were there at the start: up to here they have been read, and where they end.
     recovered: Seq,
     opened: Opened,
@@ -64,17 +68,19 @@ impl Dispatcher {
     /// One for the whole process, before the first event is accepted; `workers` are the ends of `channels`.
     pub(crate) fn new(
         store: &Arc<dyn Store>,
+        gates: &Arc<Gates>,
         notes: &Arc<Notes>,
         workers: Vec<mpsc::Sender<Assignment>>,
     ) -> Self {
         let opened = store.opened();
         Self {
             store: Arc::clone(store),
+            gates: Arc::clone(gates),
             notes: Arc::clone(notes),
             workers,
             next_worker: 0,
             in_hand: HashSet::new(),
-            overflow: VecDeque::new(),
+            waiting: BTreeMap::new(),
             recovered: opened.low_water,
             opened,
         }
@@ -100,30 +106,29 @@ impl Dispatcher {
         self.hear();
         let now = clock::now();
         if self.room() > 0 {
-            for due in self.store.due(now, PAGE).await? {
-                let claimed = self.notes.lists().claimed.contains(&due.key.event);
-                let handed = Handed::Job(due.key);
-                if !claimed && !self.in_hand.contains(&handed) && !self.hand(handed, due.key.event)
-                {
+            // What is in somebody's hands may be due as well, and must not keep the rest off the page.
+            let limit = PAGE + self.in_hand.len() + self.notes.lists().claimed.len();
+            for due in self.store.due(now, limit).await? {
+                if self.room() == 0 {
+                    break;
+                }
+                if !self.is_owned(due.key) && !self.hand(Handed::Job(due.key), due.key.event) {
                     break;
                 }
             }
         }
-        while self.room() > 0 {
-            let Some(waiting) = self.overflow.pop_front() else { break };
-            if !self.hand(Handed::Event(waiting.event), waiting.event) {
-                self.overflow.push_front(waiting);
-                break;
-            }
-        }
-        while self.room() > 0 && self.recovered < self.opened.last {
-            self.recover().await?;
-        }
+        self.hand_waiting();
+        while self.room() > 0 && self.recovered < self.opened.last && self.recover().await? {}
         if self.room() == 0 {
             return Ok(LOOK_AGAIN);
         }
         let next = self.store.next_due(now).await?;
         Ok(next.map_or(LOOK_AGAIN, |next| now.until(next).min(LOOK_AGAIN)))
+    }
+
+    /// A worker has it in hand: it was handed out, or it is one of several of an event that a worker began.
+    fn is_owned(&self, key: JobKey) -> bool {
+        self.in_hand.contains(&Handed::Job(key)) || self.notes.lists().claimed.contains(&key)
     }
 
     /// Takes in what workers have told. Claims are taken out here only, so that nothing changes them between reading jobs and handing them out.
@@ -132,14 +137,44 @@ impl Dispatcher {
         for handed in lists.ended.drain(..) {
             self.in_hand.remove(&handed);
         }
-        for event in std::mem::take(&mut lists.released) {
-            lists.claimed.remove(&event);
+        for job in std::mem::take(&mut lists.released) {
+            lists.claimed.remove(&job);
         }
-        self.overflow.append(&mut lists.overflow);
+        for overflow in lists.overflow.drain(..) {
+            self.waiting.entry(overflow.webhook).or_default().push_back(overflow.event);
+        }
     }
 
-    /// The next page of what an earlier process accepted and did not get to.
-    async fn recover(&mut self) -> Result<(), StoreError> {
+    /// One event of each webhook in turn, as long as its gate takes more.
+    fn hand_waiting(&mut self) {
+        let mut webhooks: Vec<Arc<str>> = self.waiting.keys().cloned().collect();
+        while !webhooks.is_empty() {
+            webhooks.retain(|webhook| self.hand_one_of(webhook));
+        }
+        self.waiting.retain(|_, events| !events.is_empty());
+    }
+
+    /// False when no further one can be handed out now.
+    fn hand_one_of(&mut self, webhook: &Arc<str>) -> bool {
+        if self.room() == 0 || !self.gates.has_room(webhook) {
+            return false;
+        }
+        let Some(&event) = self.waiting.get(webhook).and_then(VecDeque::front) else {
+            return false;
+        };
+        // A worker that found the gate full has told so, and not yet that it is through with it.
+        let handed = Handed::Event(event);
+        if self.in_hand.contains(&handed) || !self.hand(handed, event) {
+            return false;
+        }
+        self.waiting.get_mut(webhook).and_then(VecDeque::pop_front).is_some()
+    }
+
+    /// The next page of what an earlier process accepted and did not get to. False when it can go no further now.
+    async fn recover(&mut self) -> Result<bool, StoreError> {
+        if self.waiting.values().map(VecDeque::len).sum::<usize>() >= WAITING_MAX {
+            return Ok(false);
+        }
         let page = self
             .store
             .undispatched(self.recovered, self.opened.last, self.room().min(PAGE))
@@ -147,17 +182,20 @@ impl Dispatcher {
         if page.is_empty() {
             self.recovered = self.opened.last;
         }
-        for waiting in page {
-            if !self.hand(Handed::Event(waiting.event), waiting.event) {
-                break;
+        for found in page {
+            if !self.gates.has_room(&found.webhook) {
+                self.waiting.entry(found.webhook).or_default().push_back(found.event);
+            } else if !self.hand(Handed::Event(found.event), found.event) {
+                return Ok(false);
             }
-            self.recovered = waiting.event;
+            self.recovered = found.event;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn room(&self) -> usize {
-        (self.workers.len() * HANDED_PER_WORKER).saturating_sub(self.in_hand.len())
+        let most = self.workers.len() * HANDED_PER_WORKER + self.notes.in_line();
+        most.saturating_sub(self.in_hand.len())
     }
 
     /// False when no worker can take it.
@@ -182,18 +220,32 @@ pub(crate) async fn work(
     mut assignments: Assignments,
 ) {
     while let Some(assignment) = assignments.recv().await {
-        let (inbox, generation) = (Rc::clone(&inbox), pin());
+        let ended = Ended { inbox: Rc::clone(&inbox), handed: assignment.handed };
+        if inbox.notes.is_stopping() {
+            continue;
+        }
+        let (in_hand, generation) = (InHand::new(&inbox, 0), pin());
         tokio::task::spawn_local(async move {
-            inbox.in_hand.set(inbox.in_hand.get() + 1);
-            inbox.assigned(&generation, assignment).await;
-            inbox.in_hand.set(inbox.in_hand.get() - 1);
-            inbox.notes.ended(assignment.handed);
+            ended.inbox.assigned(&generation, assignment).await;
+            drop((in_hand, ended));
         });
     }
 }
 
+/// Tells the dispatcher that a worker is through with it, however that came.
+struct Ended {
+    inbox: Rc<Inbox>,
+    handed: Handed,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.inbox.notes.ended(self.handed);
+    }
+}
+
 impl Inbox {
-    async fn assigned(&self, generation: &Generation, assignment: Assignment) {
+    async fn assigned(self: &Rc<Self>, generation: &Rc<Arc<Generation>>, assignment: Assignment) {
         let (Handed::Event(seq) | Handed::Job(JobKey { event: seq, .. })) = assignment.handed;
         let stored = loop {
             match self.executor.store.load(seq).await {
@@ -206,34 +258,11 @@ impl Inbox {
                 }
             }
         };
-        for mut job in jobs_of(generation, assignment.handed, stored) {
-            if assignment.store_claim && !self.store_claim(&mut job).await {
-                continue;
-            }
-            self.attempt(generation, job).await;
+        let mut jobs = jobs_of(generation, assignment.handed, stored);
+        for job in &mut jobs {
+            (job.handed, job.store_claim) = (true, assignment.store_claim);
         }
-    }
-
-    /// After an unclean stop an attempt is written down before it starts.
-    async fn store_claim(&self, job: &mut Job) -> bool {
-        if plan::is_nobody(&job.planned) || job.planned.pattern.is_none() {
-            return true;
-        }
-        let attempt = job.used.saturating_add(1);
-        loop {
-            match self.executor.store.claim(job.key, job.plan.clone(), attempt).await {
-                Ok(Committed::Yes) => {
-                    (job.used, job.claimed) = (attempt, true);
-                    return true;
-                }
-                Ok(Committed::Conflict | Committed::Stale) => return false,
-                Err(_) if self.notes.is_stopping() => return false,
-                Err(error) => {
-                    tracing::error!("a claim cannot be stored yet: {error}");
-                    tokio::time::sleep(PAUSE).await;
-                }
-            }
-        }
+        self.attempts(generation, jobs).await;
     }
 }
 

@@ -5,13 +5,17 @@
 //! A job goes pending → (running) → done, ignored, retrying or dead; retrying → the same again; dead → pending when its delivery comes once more.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
 
 use crate::execution::Executor;
-use crate::generation::{HandlerRef, Pinned};
+use crate::generation::{Generation, HandlerRef, Pinned};
 use crate::script::handler::Handler;
-use crate::store::{NewEvent, Seq};
+use crate::store::{Accepted, Answer, NewEvent, Seq, StoreError};
 
 mod attempt;
 pub(crate) mod dispatch;
@@ -19,44 +23,72 @@ mod gate;
 mod notes;
 mod plan;
 
+pub(crate) use self::attempt::WAKE_MAX;
 pub(crate) use self::gate::{Closed, Gates, Pass};
 pub(crate) use self::notes::Notes;
 
 use self::attempt::Job;
 
-/// Events that one worker has in hand at once, each with its body; further ones go to the dispatcher. 64 connections keep some 100 busy.
+/// Events that one worker has in hand at once; further ones go to the dispatcher. 64 connections keep some 100 busy.
 const IN_HAND_MAX: usize = 1024;
+/// Bytes of their bodies.
+const IN_HAND_BYTES_MAX: usize = 64 << 20;
 
 /// One worker's part of the inbox.
 pub(crate) struct Inbox {
     executor: Rc<Executor>,
     gates: Arc<Gates>,
     notes: Arc<Notes>,
+    /// What an attempt that begins now begins with.
+    current: Arc<ArcSwap<Generation>>,
     in_hand: Cell<usize>,
+    in_hand_bytes: Cell<usize>,
 }
 
 impl Inbox {
-    /// For one worker; `gates` and `notes` are those of the whole process.
-    pub(crate) fn new(executor: &Rc<Executor>, gates: &Arc<Gates>, notes: &Arc<Notes>) -> Rc<Self> {
+    /// For one worker; `gates`, `notes` and `current` are those of the whole process.
+    pub(crate) fn new(
+        executor: &Rc<Executor>,
+        gates: &Arc<Gates>,
+        notes: &Arc<Notes>,
+        current: &Arc<ArcSwap<Generation>>,
+    ) -> Rc<Self> {
         Rc::new(Self {
             executor: Rc::clone(executor),
             gates: Arc::clone(gates),
             notes: Arc::clone(notes),
+            current: Arc::clone(current),
             in_hand: Cell::new(0),
+            in_hand_bytes: Cell::new(0),
         })
     }
 
+    /// Commits a verified delivery and takes it over: its jobs begin when this answers. A sender that leaves before the answer changes nothing of that.
+    pub(crate) fn accept(
+        self: &Rc<Self>,
+        generation: &Rc<Arc<Generation>>,
+        event: NewEvent,
+    ) -> Accepting {
+        let answer = self.executor.store.accept(event.clone());
+        let (inbox, generation) = (Rc::clone(self), Rc::clone(generation));
+        Accepting(Some(Delivered { inbox, generation, event, answer }))
+    }
+
     /// Takes over an event that was committed just now: runs its jobs here, or leaves them to the dispatcher.
-    pub(crate) fn accepted(self: &Rc<Self>, generation: &Pinned, seq: Seq, event: NewEvent) {
-        if self.in_hand.get() >= IN_HAND_MAX || self.notes.is_stopping() {
+    fn accepted(self: &Rc<Self>, generation: Rc<Arc<Generation>>, seq: Seq, event: NewEvent) {
+        let is_full = self.in_hand.get() >= IN_HAND_MAX
+            || self.in_hand_bytes.get() >= IN_HAND_BYTES_MAX
+            || self.notes.is_stopping();
+        let is_gated =
+            generation.webhook(&event.webhook).is_some_and(|webhook| webhook.concurrency.is_some());
+        if is_full || (is_gated && !self.gates.has_room(&event.webhook)) {
             self.notes.overflow(seq, &event.webhook);
             return;
         }
-        let (inbox, generation) = (Rc::clone(self), Rc::clone(generation));
-        self.in_hand.set(self.in_hand.get() + 1);
+        let (inbox, in_hand) = (Rc::clone(self), InHand::new(self, event.body.len()));
         tokio::task::spawn_local(async move {
             inbox.first_attempts(generation, seq, event).await;
-            inbox.in_hand.set(inbox.in_hand.get() - 1);
+            drop(in_hand);
         });
     }
 
@@ -69,7 +101,7 @@ impl Inbox {
     ) -> Result<Option<Pass>, Closed> {
         match handler.options.concurrency {
             None => Ok(None),
-            limit => self.gates.enter(&format!("{script}/{}", at.handler), limit),
+            limit => self.gates.enter_now(&attempt::handler_gate(script, at), limit),
         }
     }
 
@@ -79,12 +111,7 @@ impl Inbox {
         webhook: &str,
         limit: Option<usize>,
     ) -> Result<Option<Pass>, Closed> {
-        self.gates.enter(webhook, limit)
-    }
-
-    /// A dead event that came again: its jobs are due.
-    pub(crate) fn revived(&self) {
-        self.notes.wake();
+        self.gates.enter_now(webhook, limit)
     }
 
     /// Events in hand.
@@ -95,24 +122,100 @@ impl Inbox {
     async fn first_attempts(self: &Rc<Self>, generation: Pinned, seq: Seq, event: NewEvent) {
         let plan = plan::of(&generation, &event.webhook, &event.kind);
         let event = Rc::new(event);
-        let mut jobs = (0..plan.len()).map(|n| Job::first(seq, &event, n, &plan));
-        if plan.len() == 1 {
-            if let Some(job) = jobs.next() {
-                self.attempt(&generation, job).await;
-            }
-            return;
+        let jobs: Vec<Job> = (0..plan.len()).map(|n| Job::first(seq, &event, n, &plan)).collect();
+        self.attempts(&generation, jobs).await;
+    }
+
+    /// One attempt of each, side by side.
+    async fn attempts(self: &Rc<Self>, generation: &Rc<Arc<Generation>>, mut jobs: Vec<Job>) {
+        if jobs.len() == 1
+            && let Some(job) = jobs.pop()
+        {
+            return self.attempt(generation, job).await;
         }
-        // Its first job to end writes the rows of all; until the last one ends the dispatcher must leave them alone.
-        self.notes.claim(seq);
-        let tasks: Vec<_> = jobs
-            .map(|job| {
-                let (inbox, generation) = (Rc::clone(self), Rc::clone(&generation));
-                tokio::task::spawn_local(async move { inbox.attempt(&generation, job).await })
+        // The first of them to end writes the rows of all; the dispatcher must leave each alone until it has ended here.
+        self.notes.claim(jobs.iter().map(|job| job.key));
+        let start = |job: Job| {
+            let (inbox, generation, key) = (Rc::clone(self), Rc::clone(generation), job.key);
+            tokio::task::spawn_local(async move {
+                inbox.attempt(&generation, job).await;
+                inbox.notes.release(key);
             })
-            .collect();
+        };
+        let tasks: Vec<_> = jobs.into_iter().map(start).collect();
         for task in tasks {
             _ = task.await;
         }
-        self.notes.release(seq);
+    }
+}
+
+/// One event in a worker's hands, while it lives.
+struct InHand {
+    inbox: Rc<Inbox>,
+    bytes: usize,
+}
+
+impl InHand {
+    fn new(inbox: &Rc<Inbox>, bytes: usize) -> Self {
+        inbox.in_hand.set(inbox.in_hand.get() + 1);
+        inbox.in_hand_bytes.set(inbox.in_hand_bytes.get() + bytes);
+        Self { inbox: Rc::clone(inbox), bytes }
+    }
+}
+
+impl Drop for InHand {
+    fn drop(&mut self) {
+        self.inbox.in_hand.set(self.inbox.in_hand.get() - 1);
+        self.inbox.in_hand_bytes.set(self.inbox.in_hand_bytes.get() - self.bytes);
+    }
+}
+
+/// A delivery on its way into the store.
+pub(crate) struct Accepting(Option<Delivered>);
+
+struct Delivered {
+    inbox: Rc<Inbox>,
+    generation: Rc<Arc<Generation>>,
+    event: NewEvent,
+    answer: Answer<Accepted>,
+}
+
+impl Delivered {
+    fn take_over(self, accepted: Accepted) {
+        match accepted {
+            Accepted::New(seq) => self.inbox.accepted(self.generation, seq, self.event),
+            // Its jobs are due.
+            Accepted::Revived(_) => self.inbox.notes.wake(),
+            Accepted::Duplicate { .. } => {}
+        }
+    }
+}
+
+impl Future for Accepting {
+    type Output = Result<Accepted, StoreError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(delivered) = &mut self.0 else { return Poll::Pending };
+        let answer = std::task::ready!(delivered.answer.as_mut().poll(context));
+        if let (Ok(accepted), Some(delivered)) = (&answer, self.0.take()) {
+            delivered.take_over(*accepted);
+        }
+        self.0 = None;
+        Poll::Ready(answer)
+    }
+}
+
+/// Its connection broke before the commit was answered. The event may be there by now, and then it is nobody's but ours.
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        let Some(mut delivered) = self.0.take() else { return };
+        if delivered.inbox.notes.is_stopping() {
+            return;
+        }
+        tokio::task::spawn_local(async move {
+            if let Ok(accepted) = delivered.answer.as_mut().await {
+                delivered.take_over(accepted);
+            }
+        });
     }
 }

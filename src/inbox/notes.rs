@@ -2,28 +2,33 @@
 //! bounded by `max_pending` and by what the dispatcher hands out. A worker touches this off the usual path only.
 
 use std::collections::{HashSet, VecDeque};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
 
-use crate::store::{Seq, Undispatched};
+use crate::store::{JobKey, Seq, Undispatched};
 
 /// Shared by the workers and the dispatcher.
 #[derive(Default)]
 pub(crate) struct Notes {
     lists: Mutex<Lists>,
     wake: Notify,
+    /// Of what the dispatcher has handed out, how much stands in line at a gate: it keeps nobody from running.
+    in_line: AtomicUsize,
     stopping: AtomicBool,
+    /// The same for those who wait for it.
+    stopped: CancellationToken,
 }
 
 /// What was told since the dispatcher looked.
 #[derive(Default)]
 pub(super) struct Lists {
     pub(super) overflow: VecDeque<Undispatched>,
-    /// Events whose jobs an accepting worker still runs. Only the dispatcher takes one out, so that it can trust what it read before.
-    pub(super) claimed: HashSet<Seq>,
-    pub(super) released: Vec<Seq>,
+    /// Jobs of events with several that a worker has not ended yet. Only the dispatcher takes one out, so that it can trust what it read before.
+    pub(super) claimed: HashSet<JobKey>,
+    pub(super) released: Vec<JobKey>,
     pub(super) ended: Vec<super::dispatch::Handed>,
 }
 
@@ -31,7 +36,24 @@ impl Notes {
     /// For `shutdown`: from now on workers start nothing new.
     pub(crate) fn stop(&self) {
         self.stopping.store(true, Ordering::Release);
+        self.stopped.cancel();
         self.wake.notify_one();
+    }
+
+    /// When `stop` is called.
+    pub(super) async fn stopped(&self) {
+        self.stopped.cancelled().await;
+    }
+
+    pub(super) fn in_line(&self) -> usize {
+        self.in_line.load(Ordering::Acquire)
+    }
+
+    /// Counts one that the dispatcher handed out while it stands in line.
+    pub(super) fn stand_in_line(&self) -> InLine<'_> {
+        self.in_line.fetch_add(1, Ordering::AcqRel);
+        self.wake();
+        InLine(self)
     }
 
     /// Whether `stop` was called.
@@ -49,12 +71,12 @@ impl Notes {
         self.wake.notify_one();
     }
 
-    pub(super) fn claim(&self, event: Seq) {
-        self.lists().claimed.insert(event);
+    pub(super) fn claim(&self, jobs: impl Iterator<Item = JobKey>) {
+        self.lists().claimed.extend(jobs);
     }
 
-    pub(super) fn release(&self, event: Seq) {
-        self.lists().released.push(event);
+    pub(super) fn release(&self, job: JobKey) {
+        self.lists().released.push(job);
         self.wake.notify_one();
     }
 
@@ -70,5 +92,14 @@ impl Notes {
     /// The next time that something was told, or was told since the last look.
     pub(super) async fn told(&self) {
         self.wake.notified().await;
+    }
+}
+
+/// One in line, while it lives.
+pub(super) struct InLine<'a>(&'a Notes);
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.in_line.fetch_sub(1, Ordering::AcqRel);
     }
 }

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -12,9 +13,11 @@ use crate::admin;
 use crate::clock;
 use crate::config::Config;
 use crate::frame::Frame;
+use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
-use crate::inbox::{Gates, Notes};
+use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::script::coroutine;
+use crate::script::handler::Script;
 use crate::server::Process;
 use crate::server::listen::{self, ListenError};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
@@ -31,6 +34,8 @@ mod worker;
 use self::reload::{Hints, Reloader, Report};
 use self::vital::Vitals;
 
+/// After a store that could not make jobs due.
+const WAKE_PAUSE: Duration = Duration::from_secs(1);
 const THREAD_NAME: &str = "rhaiway-worker";
 
 /// Why it does not start.
@@ -142,7 +147,7 @@ impl Runtime {
                         return;
                     };
                     let process = Arc::new(Process {
-                        current: ArcSwap::from_pointee(generation),
+                        current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
@@ -155,7 +160,8 @@ impl Runtime {
             Err(_ended) => return Err(StartError::Ended),
         };
 
-        let (gates, notes) = (Arc::<Gates>::default(), Arc::<Notes>::default());
+        let notes = Arc::<Notes>::default();
+        let gates = Gates::new(&notes);
         let (stop, stopping) = watch::channel(false);
         let (senders, assignments) = dispatch::channels(workers);
         let connections_max = (limits::connections() / workers).max(1);
@@ -191,7 +197,7 @@ impl Runtime {
             Arc::clone(&process),
             stopping,
         ));
-        let dispatcher = Dispatcher::new(&shared, &notes, senders);
+        let dispatcher = Dispatcher::new(&shared, &gates, &notes, senders);
         let waking =
             wake_scripts(Arc::clone(&shared), Arc::clone(&notes), Arc::clone(&process), following);
         let written = Arc::clone(&store);
@@ -267,41 +273,62 @@ pub(crate) fn runs_that_fit(config: &Config) -> Option<u64> {
     coroutine::stacks_that_fit(config.scripts.memory_budget)
 }
 
-/// Jobs that wait because a script was broken are due when it loads; jobs that its old version failed are due when it is saved anew.
+/// Jobs that wait because a script was broken are due when it loads; jobs that its old version failed are due when it is saved anew; all that
+/// wait for it, when it is gone.
 async fn wake_scripts(
     store: Arc<dyn Store>,
     notes: Arc<Notes>,
     process: Arc<Process>,
     mut swapped: watch::Receiver<u64>,
 ) {
-    let mut before = process.current.load().scripts.clone();
-    let mut changed = before.clone();
+    let mut before = process.current.load_full();
+    let mut changed: Vec<Arc<str>> =
+        before.scripts.iter().map(|script| Arc::clone(&script.name)).collect();
     let mut failed_too = false;
     loop {
-        for script in changed {
-            let name = &script.name;
-            match store.wake(name, failed_too, clock::now()).await {
-                Ok(0) => {}
-                Ok(jobs) => {
-                    tracing::info!(script = %name, jobs, "{jobs} jobs that waited for `{name}` are due")
-                }
-                Err(error) => {
-                    tracing::warn!("jobs that wait for `{name}` cannot be made due now: {error}")
-                }
-            }
+        for name in changed {
+            wake_script(&*store, &notes, &name, failed_too).await;
         }
-        notes.wake();
         if swapped.changed().await.is_err() {
             return;
         }
         let generation = process.current.load_full();
-        changed = generation
-            .scripts
-            .iter()
-            .filter(|script| !before.iter().any(|known| Arc::ptr_eq(known, script)))
-            .cloned()
-            .collect();
-        before = generation.scripts.clone();
+        changed = changed_names(&before, &generation);
+        before = generation;
         failed_too = true;
+    }
+}
+
+/// Scripts of which another version serves now, and those that are gone.
+fn changed_names(before: &Generation, now: &Generation) -> Vec<Arc<str>> {
+    let is_new =
+        |script: &&Arc<Script>| !before.scripts.iter().any(|known| Arc::ptr_eq(known, script));
+    let new = now.scripts.iter().filter(is_new).map(|script| &script.name);
+    let names = before.scripts.iter().map(|script| &script.name).chain(&before.broken);
+    let gone = names.filter(|name| now.script(name).is_none() && !now.broken.contains(name));
+    new.chain(gone).cloned().collect()
+}
+
+/// A part at a time, so that deliveries are committed in between; until the store has done it.
+async fn wake_script(store: &dyn Store, notes: &Notes, name: &str, failed_too: bool) {
+    let mut jobs = 0;
+    loop {
+        match store.wake(name, failed_too, clock::now(), WAKE_MAX).await {
+            Ok(woken) => {
+                jobs += woken;
+                notes.wake();
+                if woken < WAKE_MAX as u64 {
+                    break;
+                }
+            }
+            Err(StoreError::Closed) => return,
+            Err(error) => {
+                tracing::warn!("jobs that wait for `{name}` cannot be made due yet: {error}");
+                tokio::time::sleep(WAKE_PAUSE).await;
+            }
+        }
+    }
+    if jobs > 0 {
+        tracing::info!(script = %name, jobs, "{jobs} jobs that waited for `{name}` are due");
     }
 }

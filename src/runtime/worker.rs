@@ -80,7 +80,7 @@ async fn serve(parts: Parts) {
             return;
         }
     };
-    let inbox = Inbox::new(&executor, &gates, &notes);
+    let inbox = Inbox::new(&executor, &gates, &notes, &process.current);
     let front = Front::new(&process, &executor, &inbox, connections_max);
     executor.prepare(&front.pin()).await;
     let pinning = Rc::clone(&front);

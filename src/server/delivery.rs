@@ -52,18 +52,18 @@ pub(super) async fn answer(
 async fn accept(context: &Context<'_>, event: NewEvent) -> Response<Body> {
     let front = &context.client.front;
     let (webhook, request) = (Arc::clone(&event.webhook), &context.id);
-    match front.store.accept(event.clone()).await {
-        Ok(Accepted::New(seq)) => front.inbox.accepted(&context.generation, seq, event),
+    let delivery = event.delivery_id.clone();
+    match front.inbox.accept(&context.generation, event).await {
+        Ok(Accepted::New(_)) => {}
         Ok(Accepted::Duplicate { same_body: true, .. }) => {
             tracing::debug!(%webhook, %request, "a delivery to `{webhook}` came again");
         }
         Ok(Accepted::Duplicate { same_body: false, .. }) => {
-            let delivery = event.delivery_id.as_deref().unwrap_or_default();
+            let delivery = delivery.as_deref().unwrap_or_default();
             tracing::warn!(%webhook, %request, delivery, "a delivery to `{webhook}` came again with another body; the first one counts");
         }
         Ok(Accepted::Revived(_)) => {
             tracing::info!(%webhook, %request, "a dead letter of `{webhook}` was delivered again and is pending once more");
-            front.inbox.revived();
         }
         Err(error) => {
             tracing::error!(%webhook, %request, "a delivery to `{webhook}` could not be stored: {error}");

@@ -53,7 +53,7 @@ const REFUSED_MAX: usize = 16;
 /// The state of the whole process, as far as answers need it.
 pub(crate) struct Process {
     /// Swapped as a whole by the loader thread; each worker pins one for each request.
-    pub(crate) current: ArcSwap<Generation>,
+    pub(crate) current: Arc<ArcSwap<Generation>>,
     /// Set when the process stops; `/readyz` says so.
     pub(crate) draining: AtomicBool,
 }

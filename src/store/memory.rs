@@ -49,6 +49,19 @@ impl MemoryStore {
         }
     }
 
+    /// What one that stops in good order leaves: its claims are given back.
+    pub(crate) fn stop(&self) {
+        let mut state = self.state.lock().unwrap();
+        for kept in state.events.values_mut() {
+            for n in kept.claimed.drain(..) {
+                let job = &mut kept.jobs[n as usize];
+                job.attempt = job.attempt.saturating_sub(1);
+                job.state = if job.attempt == 0 { JobState::Pending } else { JobState::Retrying };
+                job.due_at = Some(clock::now());
+            }
+        }
+    }
+
     fn with<T: Send + 'static>(
         &self,
         act: impl FnOnce(&mut State) -> Result<T, StoreError>,
@@ -351,10 +364,13 @@ impl Store for MemoryStore {
         })
     }
 
-    fn wake(&self, script: &str, failed_too: bool, now: Millis) -> Answer<u64> {
+    fn wake(&self, script: &str, failed_too: bool, now: Millis, limit: usize) -> Answer<u64> {
         self.with(|state| {
             let mut woken = 0;
             for job in state.events.values_mut().flat_map(|kept| &mut kept.jobs) {
+                if woken == limit as u64 {
+                    break;
+                }
                 let waits = job.state == JobState::Pending
                     || (failed_too && job.state == JobState::Retrying);
                 if waits

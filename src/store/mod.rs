@@ -76,8 +76,8 @@ pub(crate) trait Store: Send + Sync {
     fn due(&self, now: Millis, limit: usize) -> Answer<Vec<DueJob>>;
 
     /// Makes the jobs of a script due that came back without an attempt, such as those that waited for it to load; with `failed_too` also those that
-    /// wait for their next attempt. How many it was.
-    fn wake(&self, script: &str, failed_too: bool, now: Millis) -> Answer<u64>;
+    /// wait for their next attempt. At most `limit`; how many it was.
+    fn wake(&self, script: &str, failed_too: bool, now: Millis, limit: usize) -> Answer<u64>;
 
     /// When the next waiting job is due after `now`.
     fn next_due(&self, now: Millis) -> Answer<Option<Millis>>;
@@ -104,7 +104,8 @@ pub(crate) trait Store: Send + Sync {
     /// A handle for document reads; each worker has its own.
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;
 
-    /// Commits what waits, writes down that the stop was clean, and closes. Later calls answer `Closed`.
+    /// Commits what waits, writes down that the stop was clean, and closes. Claims whose attempts have not ended are given back: a clean stop uses
+    /// none. Later calls answer `Closed`.
     fn close(&self) -> Answer<()>;
 
     /// What opening found.

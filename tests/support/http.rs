@@ -155,3 +155,19 @@ pub(crate) fn render(method: &str, path: &str, headers: &[(&str, &str)], body: &
     bytes.extend_from_slice(body);
     bytes
 }
+
+impl Connection {
+    /// Like `open`, where nobody may listen any more.
+    pub(crate) fn try_open(address: SocketAddr) -> io::Result<Self> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream: BufReader::new(stream) })
+    }
+
+    /// Breaks it off: the other end finds an error, not an end.
+    pub(crate) fn reset(self) {
+        let stream = self.stream.into_inner();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option");
+    }
+}

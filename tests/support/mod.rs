@@ -3,6 +3,7 @@
 mod eventually;
 mod events;
 mod http;
+mod inbox;
 mod rhaiway;
 mod sender;
 mod admin;

@@ -324,3 +324,113 @@ fn w23_at_max_pending_new_events_are_refused_and_known_ones_are_not() {
         assert_eq!(store.counts().await.unwrap(), Counts { pending: 3, dead: 0 });
     });
 }
+
+/// The state, due time and script of each job of an event.
+async fn jobs(store: &dyn Store, event: Seq) -> Vec<(JobState, Option<i64>, String)> {
+    let jobs = detail(store, event).await.jobs;
+    let shown = |job: &Job| {
+        let pattern = job.planned.pattern.as_deref().unwrap_or("-");
+        (job.state, job.due_at.map(|at| at.0), format!("{} {pattern}", job.planned.script))
+    };
+    jobs.iter().map(shown).collect()
+}
+
+fn planned(script: &str, pattern: Option<&str>) -> PlannedJob {
+    PlannedJob { script: script.into(), pattern: pattern.map(Into::into) }
+}
+
+#[test]
+fn a_placeholder_becomes_the_first_job_of_its_script_and_the_others_come_after_all_that_are_there()
+{
+    every_store(ROOM, async |store| {
+        let seq = accept(store, "msg_1").await;
+        let plan = Some(Arc::from([planned("audit", Some("*")), planned("clerk", None)]));
+        store.finish(Finish { plan: plan.clone(), ..end(seq, done()) }).await.unwrap();
+        let resolved = Outcome::Resolved {
+            jobs: vec![planned("clerk", Some("user.*")), planned("clerk", Some("*"))],
+            due_at: Millis(70),
+        };
+        let resolve = Finish { job: job(seq, 1), plan, attempt: 0, ..end(seq, resolved) };
+        assert_eq!(store.finish(resolve).await.unwrap(), Committed::Yes);
+        let expected = [
+            (JobState::Done, None, "audit *".to_owned()),
+            (JobState::Pending, Some(70), "clerk user.*".to_owned()),
+            (JobState::Pending, Some(70), "clerk *".to_owned()),
+        ];
+        assert_eq!(jobs(store, seq).await, expected);
+        let due = store.due(Millis(70), 9).await.unwrap();
+        assert_eq!(due.iter().map(|due| due.key.n).collect::<Vec<_>>(), [1, 2]);
+        assert!(detail(store, seq).await.attempts.is_empty());
+        for n in [1, 2] {
+            assert_eq!(store.counts().await.unwrap().pending, 1);
+            let end = Finish { job: job(seq, n), plan: None, ..end(seq, done()) };
+            assert_eq!(store.finish(end).await.unwrap(), Committed::Yes);
+        }
+        assert_eq!(store.counts().await.unwrap(), Counts::default());
+    });
+}
+
+#[test]
+fn a_placeholder_can_be_resolved_by_the_end_that_writes_it() {
+    every_store(ROOM, async |store| {
+        let seq = accept(store, "msg_1").await;
+        let plan = Some(Arc::from([planned("clerk", None), planned("audit", Some("*"))]));
+        let resolved = Outcome::Resolved {
+            jobs: vec![planned("clerk", Some("a")), planned("clerk", Some("b"))],
+            due_at: Millis(70),
+        };
+        store.finish(Finish { plan, attempt: 0, ..end(seq, resolved) }).await.unwrap();
+        let names: Vec<String> = jobs(store, seq).await.into_iter().map(|job| job.2).collect();
+        assert_eq!(names, ["clerk a", "audit *", "clerk b"]);
+        assert_eq!(store.counts().await.unwrap().pending, 1);
+    });
+}
+
+#[test]
+fn waking_a_script_makes_its_returned_jobs_due_and_its_failed_ones_where_that_is_asked() {
+    every_store(ROOM, async |store| {
+        let waits = async |id: &str, script: &str, attempt, outcome| {
+            let seq = accept(store, id).await;
+            let end = Finish { plan: plan(&[script]), attempt, ..end(seq, outcome) };
+            store.finish(end).await.unwrap();
+            seq
+        };
+        let returned =
+            || Outcome::Returned { due_at: Millis(900), reason: "its script is broken".into() };
+        let back = waits("a", "clerk", 0, returned()).await;
+        let failed = waits("b", "clerk", 1, retry(800)).await;
+        let elsewhere = waits("c", "audit", 0, returned()).await;
+        let ended = waits("d", "clerk", 1, dead()).await;
+        let soon = waits("e", "clerk", 1, retry(100)).await;
+        let claimed = accept(store, "f").await;
+        store.claim(job(claimed, 0), plan(&["clerk"]), 1).await.unwrap();
+        let due_at = async |seq| jobs(store, seq).await[0].1;
+        let unclaimed_due = due_at(claimed).await;
+
+        assert_eq!(store.wake("clerk", false, Millis(500), 9).await.unwrap(), 1);
+        assert_eq!((due_at(back).await, due_at(failed).await), (Some(500), Some(800)));
+        assert_eq!(store.wake("clerk", true, Millis(500), 9).await.unwrap(), 1);
+        assert_eq!(due_at(failed).await, Some(500));
+        assert_eq!((due_at(elsewhere).await, due_at(ended).await), (Some(900), None));
+        assert_eq!(due_at(soon).await, Some(100), "what is due already keeps its place");
+        assert_eq!(due_at(claimed).await, unclaimed_due, "what runs is left alone");
+        assert_eq!(store.wake("clerk", true, Millis(500), 9).await.unwrap(), 0);
+        assert_eq!(jobs(store, failed).await[0].0, JobState::Retrying);
+    });
+}
+
+#[test]
+fn waking_goes_no_further_than_its_limit() {
+    every_store(ROOM, async |store| {
+        for id in ["a", "b", "c", "d", "e"] {
+            let seq = accept(store, id).await;
+            store.finish(end(seq, retry(900))).await.unwrap();
+        }
+        let mut woken = Vec::new();
+        for _ in 0..4 {
+            woken.push(store.wake("clerk", true, Millis(500), 2).await.unwrap());
+        }
+        assert_eq!(woken, [2, 2, 1, 0]);
+        assert_eq!(store.due(Millis(500), 9).await.unwrap().len(), 5);
+    });
+}

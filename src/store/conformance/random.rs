@@ -29,6 +29,7 @@ enum Step {
     Claim { event: Index, n: u32, planned: Option<u8>, attempt: u32 },
     Commit(Wish),
     Retain { payloads: u8, events: u8 },
+    Wake { script: u8, failed_too: bool, now: u8 },
     Kill,
     Stop,
 }
@@ -39,6 +40,7 @@ enum End {
     Ignored,
     Retry(u8),
     Returned(u8),
+    Resolved { jobs: u8, due_at: u8 },
     Dead,
 }
 
@@ -83,6 +85,7 @@ fn outcome() -> impl Strategy<Value = End> {
         1 => Just(End::Ignored),
         2 => any::<u8>().prop_map(End::Retry),
         1 => any::<u8>().prop_map(End::Returned),
+        1 => (0..4_u8, any::<u8>()).prop_map(|(jobs, due_at)| End::Resolved { jobs, due_at }),
         2 => Just(End::Dead),
     ]
 }
@@ -100,6 +103,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         4 => wish().prop_map(Step::Commit),
         1 => any::<(u8, u8)>().prop_map(|(payloads, events)| Step::Retain { payloads, events }),
+        2 => (0..3_u8, any::<bool>(), any::<u8>())
+            .prop_map(|(script, failed_too, now)| Step::Wake { script, failed_too, now }),
         1 => Just(Step::Kill),
         1 => Just(Step::Stop),
     ]
@@ -117,6 +122,7 @@ struct Pair {
 }
 
 const MAX_PENDING: u64 = 12;
+const SCRIPTS: [&str; 3] = ["a", "b", "c"];
 
 impl Pair {
     fn new() -> Self {
@@ -180,12 +186,19 @@ impl Pair {
                 let model = self.model.retain(payloads, events, 1000).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
+            Step::Wake { script, failed_too, now } => {
+                let (script, now) = (SCRIPTS[usize::from(script)], Millis(now.into()));
+                let sqlite = self.sqlite.wake(script, failed_too, now, 1000).await;
+                let model = self.model.wake(script, failed_too, now, 1000).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
             Step::Kill => {
                 self.options.path = as_after_a_kill(&self.options.path);
                 self.reopen(true).await;
             }
             Step::Stop => {
                 self.sqlite.close().await.unwrap();
+                self.model.stop();
                 self.reopen(false).await;
             }
         }
@@ -216,6 +229,17 @@ impl Pair {
             End::Retry(at) => retry(at.into()),
             End::Returned(at) => {
                 Outcome::Returned { due_at: Millis(at.into()), reason: "stop".into() }
+            }
+            End::Resolved { jobs, due_at } => {
+                let patterns = ["x", "y", "z"].into_iter().take(jobs.into());
+                let job = |pattern: &str| PlannedJob {
+                    script: SCRIPTS[0].into(),
+                    pattern: Some(pattern.into()),
+                };
+                Outcome::Resolved {
+                    jobs: patterns.map(job).collect(),
+                    due_at: Millis(due_at.into()),
+                }
             }
             End::Dead => dead(),
         };
@@ -275,7 +299,7 @@ impl Pair {
 }
 
 fn scripts(others: Option<u8>) -> Option<Arc<[PlannedJob]>> {
-    others.and_then(|others| plan(&["a", "b", "c"][..=usize::from(others)]))
+    others.and_then(|others| plan(&SCRIPTS[..=usize::from(others)]))
 }
 
 fn document(id: u8) -> DocumentKey {

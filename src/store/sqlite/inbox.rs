@@ -4,8 +4,9 @@
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::documents;
-use super::ledger::Ledger;
-use crate::clock::{self, Millis};
+use super::ledger::{self, Ledger};
+use super::writer::Wake;
+use crate::clock;
 use crate::store::{
     Accepted, Committed, Effects, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq,
     StoreError,
@@ -152,21 +153,18 @@ fn resolve(
 
 /// Makes the jobs of a script due that came back without an attempt, and with `failed_too` those that wait for their next one. A claimed
 /// job runs; it is not touched.
-pub(super) fn wake(
-    connection: &Connection,
-    script: &str,
-    failed_too: bool,
-    now: Millis,
-) -> rusqlite::Result<u64> {
+pub(super) fn wake(connection: &Connection, wake: &Wake) -> rusqlite::Result<u64> {
+    let Wake { script, failed_too, now, limit } = wake;
     let woken = connection
         .prepare_cached(
-            "UPDATE jobs SET due_at = ?2 WHERE script = ?1 AND due_at > ?2 AND (state = ?3 OR (?5 AND state = ?4))",
+            "UPDATE jobs SET due_at = ?2 WHERE (event, n) IN (
+               SELECT event, n FROM jobs INDEXED BY jobs_due WHERE script = ?1 AND due_at > ?2 AND (state = ?3 OR (?5 AND state = ?4)) LIMIT ?6)",
         )?
-        .execute(params![script, now.0, JobState::Pending, JobState::Retrying, failed_too])?;
+        .execute(params![script, now.0, JobState::Pending, JobState::Retrying, failed_too, limit])?;
     Ok(woken as u64)
 }
 
-/// Uses an attempt before it runs. A claimed job waits for its end, not for a time: it is due at the end of time until the next opening.
+/// Uses an attempt before it runs. A claimed job is due at no time until the next opening.
 pub(super) fn claim(
     connection: &Connection,
     ledger: &mut Ledger,
@@ -178,7 +176,7 @@ pub(super) fn claim(
         return Ok(Committed::Stale);
     };
     let state = JobState::Running;
-    let end = End { state, attempt, due_at: Some(i64::MAX), error: None, is_kept: false };
+    let end = End { state, attempt, due_at: Some(ledger::NEVER), error: None, is_kept: false };
     put_job(connection, ledger, job, place, &end, clock::now().0)?;
     Ok(Committed::Yes)
 }

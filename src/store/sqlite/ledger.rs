@@ -1,14 +1,17 @@
 //! What the writer knows without asking the database: the last seq, how many events are pending, which have jobs, the next version.
 //! Changes within a batch count at once for the commands after them; when the batch fails, all is read again.
 
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::window::Window;
 use crate::clock;
-use crate::store::{Opened, Seq};
+use crate::store::{JobState, Opened, Seq};
 
 /// The mark in the database follows the one in memory when it is this far behind: what recovery may have to look at again.
 const MARK_EVERY: i64 = 1024;
+
+/// When a claimed job is due: it waits for its end, not for a time. The next opening finds it by its state.
+pub(super) const NEVER: i64 = i64::MAX;
 
 /// The writer's memory. Everything in it can be read again from the database (`load`).
 #[derive(Debug)]
@@ -129,9 +132,15 @@ impl Ledger {
         Ok(())
     }
 
-    /// Writes down that the stop is clean, in one transaction.
+    /// Writes down that the stop is clean, and gives back the attempts of claims that have not ended, in one transaction.
     pub(super) fn close(&self, connection: &Connection) -> rusqlite::Result<()> {
         connection.execute_batch("BEGIN IMMEDIATE")?;
+        connection.execute(
+            "UPDATE jobs INDEXED BY jobs_by_state
+             SET due_at = ?1, attempt = max(attempt - 1, 0), state = CASE WHEN attempt > 1 THEN ?2 ELSE ?3 END
+             WHERE state <> 5 AND state = 3 AND due_at = ?4",
+            params![clock::now().0, JobState::Retrying, JobState::Pending, NEVER],
+        )?;
         set_meta(connection, "low_water", self.window.low())?;
         set_meta(connection, "last_seq", self.last)?;
         set_meta(connection, "unclean", 0)?;

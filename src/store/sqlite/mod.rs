@@ -193,8 +193,9 @@ impl Store for SqliteStore {
         self.read(move |connection| query::due(connection, now, limit))
     }
 
-    fn wake(&self, script: &str, failed_too: bool, now: Millis) -> Answer<u64> {
-        let wake = Wake { script: script.into(), failed_too, now };
+    fn wake(&self, script: &str, failed_too: bool, now: Millis, limit: usize) -> Answer<u64> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let wake = Wake { script: script.into(), failed_too, now, limit };
         self.ask(|slot| Command::Wake(wake, slot))
     }
 

@@ -38,7 +38,7 @@ pub(super) fn due(
         "SELECT j.event, j.n, e.webhook, j.due_at FROM jobs j INDEXED BY jobs_due CROSS JOIN events e ON e.seq = j.event
          WHERE j.due_at <= ?1 AND j.due_at < ?2 ORDER BY j.due_at, j.event, j.n LIMIT ?3",
     )?;
-    let rows = statement.query_map(params![now.0, i64::MAX, rows(limit)], |row| {
+    let rows = statement.query_map(params![now.0, super::ledger::NEVER, rows(limit)], |row| {
         let key = JobKey { event: Seq(row.get(0)?), n: row.get(1)? };
         Ok(DueJob { key, webhook: row.get(2)?, due_at: Millis(row.get(3)?) })
     })?;
@@ -50,7 +50,7 @@ pub(super) fn next_due(connection: &Connection, now: Millis) -> rusqlite::Result
         .prepare_cached(
             "SELECT min(due_at) FROM jobs INDEXED BY jobs_due WHERE due_at > ?1 AND due_at < ?2",
         )?
-        .query_row([now.0, i64::MAX], |row| row.get(0))?;
+        .query_row([now.0, super::ledger::NEVER], |row| row.get(0))?;
     Ok(due_at.map(Millis))
 }
 

@@ -51,6 +51,7 @@ pub(super) struct Wake {
     pub(super) script: Box<str>,
     pub(super) failed_too: bool,
     pub(super) now: Millis,
+    pub(super) limit: i64,
 }
 
 #[derive(Clone, Copy)]
@@ -333,7 +334,7 @@ fn run_all(
                 slot.set(Ok(u64::try_from(rows).unwrap_or(0)));
             }
             Command::Wake(wake, slot) => {
-                slot.set(Ok(inbox::wake(connection, &wake.script, wake.failed_too, wake.now)?));
+                slot.set(Ok(inbox::wake(connection, wake)?));
             }
             Command::Ping(slot) => {
                 ledger::set_meta(connection, "ping", clock::now().0)?;

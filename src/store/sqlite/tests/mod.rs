@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex};
 use rusqlite::Connection;
 
 use super::*;
+use crate::clock::Millis;
 use crate::store::conformance::random::as_after_a_kill;
 use crate::store::conformance::{accept, block_on, delivery, done, end, job, plan, writes};
 use crate::store::{DocumentKey, JobState, Json, Outcome, Read, Version, Write};
@@ -226,6 +227,25 @@ fn a_claim_outlives_a_kill_and_its_job_is_due_again() {
     assert_eq!(due(&next), 1);
     let job = block_on(next.load(seq)).unwrap().unwrap().jobs.remove(0);
     assert_eq!((job.state, job.attempt), (JobState::Running, 3));
+}
+
+#[test]
+fn a_clean_stop_gives_the_attempts_of_claims_back() {
+    let place = Place::new();
+    let store = place.open();
+    block_on(async {
+        let (first, second) = (accept(&store, "a").await, accept(&store, "b").await);
+        store.claim(job(first, 0), plan(&["clerk"]), 1).await.unwrap();
+        store.claim(job(second, 0), plan(&["clerk"]), 3).await.unwrap();
+        store.close().await.unwrap();
+    });
+    drop(store);
+    let store = place.open();
+    let jobs = |seq| block_on(store.load(Seq(seq))).unwrap().unwrap().jobs;
+    assert_eq!((jobs(1)[0].state, jobs(1)[0].attempt), (JobState::Pending, 0));
+    assert_eq!((jobs(2)[0].state, jobs(2)[0].attempt), (JobState::Retrying, 2));
+    assert_eq!(block_on(store.due(Millis(i64::MAX), 9)).unwrap().len(), 2);
+    assert_eq!(count(&store), 2);
 }
 
 #[test]
