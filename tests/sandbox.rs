@@ -102,7 +102,8 @@ fn s2_s4_s18_memory_comes_back_after_bombs() {
     };
     let first = round();
     let last = [round(), round()][1];
-    assert!(last < first + (24 << 10), "{first} KiB after the first round, {last} after the third");
+    // A bomb that kept what it held would add 32 MiB for each of these 14 runs; the allocator's own waste is less than two budgets.
+    assert!(last < first + (64 << 10), "{first} KiB after the first round, {last} after the third");
 }
 
 #[test]
