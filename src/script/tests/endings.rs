@@ -129,7 +129,8 @@ fn panics() -> Dynamic {
 #[test]
 fn s21_a_native_function_that_allocates_without_end_is_suspended_for_good() {
     let worker = Worker::with(super::MEMORY, 1);
-    let compiled = worker.script("get(\"/\", |v| { try { v.call() } catch { 1 } });");
+    let compiled =
+        worker.script("get(\"/\", |v| { try { return v.call(); } catch { return 1; } });");
     let end = worker.end(&compiled, 0, allocates_without_end);
     assert_eq!(outcome(&end), "runaway");
     assert!(end.leaked > 100 << 20, "what it held is lost: {}", end.leaked);
@@ -138,14 +139,16 @@ fn s21_a_native_function_that_allocates_without_end_is_suspended_for_good() {
 #[test]
 fn s22_eight_gigabytes_asked_for_at_once_are_never_asked_of_the_system() {
     let worker = Worker::new();
-    let compiled = worker.script("get(\"/\", |v| { try { v.call() } catch { 1 } });");
+    let compiled =
+        worker.script("get(\"/\", |v| { try { return v.call(); } catch { return 1; } });");
     assert_eq!(outcome(&worker.end(&compiled, 0, asks_for_8_gigabytes)), "runaway");
 }
 
 #[test]
 fn s23_a_native_function_that_panics_fails_its_run_only() {
     let worker = Worker::new();
-    let compiled = worker.script("get(\"/\", |v| { try { v.call() } catch { 1 } });");
+    let compiled =
+        worker.script("get(\"/\", |v| { try { return v.call(); } catch { return 1; } });");
     let end = worker.end(&compiled, 0, panics);
     assert_eq!(outcome(&end), "panicked");
     assert_eq!(end.leaked, 0);
