@@ -111,7 +111,7 @@ fn each_page_about_a_folder_of_scripts_holds_one_that_brings_its_code() {
         assert!(!codes.is_empty() && codes.iter().all(|found| *found == code), "{code}: {codes:?}");
         tried += 1;
     }
-    assert_eq!(tried, 6);
+    assert_eq!(tried, 7);
 }
 
 #[test]

@@ -353,6 +353,19 @@ fn x9_at_no_level_does_the_log_hold_a_secret_or_a_body() {
 }
 
 #[test]
+fn w8_a_secret_that_cannot_be_one_is_said_at_the_start_without_its_value() {
+    let project = Project::new(ROUTE);
+    let mut command = project.command(&["run"]);
+    command.env("CLERK_WEBHOOK_SECRET", "whsec_canary!!!");
+    let rhaiway = project.start_as(command);
+    let line = rhaiway.wait_for_log("E0110");
+    assert!(line.contains("webhook `clerk`"), "{line}");
+    assert_eq!(rhaiway.count_log("canary"), 0);
+    let answer = rhaiway.deliver(&signed("msg_1", clerk_event("user.created", "u1", 1)));
+    assert_eq!((answer.status, answer.code().as_str()), (500, "CONFIGURATION_ERROR"));
+}
+
+#[test]
 fn a_level_that_is_not_understood_is_said_and_the_log_goes_on_as_usual() {
     let project = Project::new(ROUTE);
     let mut command = project.command(&["run"]);
@@ -391,7 +404,7 @@ fn in_terminal(project: &Project, environment: &[(&str, &str)], until: &str) -> 
 #[test]
 fn on_a_terminal_the_log_is_text_and_the_first_screen_fits_80_columns() {
     let project = Project::new(ROUTE);
-    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], " events");
+    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], "rhaiway events");
     assert!(shown.contains("/api/webhooks/clerk  webhook clerk"), "{shown}");
     assert!(shown.contains("send clerk user.created"), "{shown}");
     assert!(!shown.contains("{\"") && !shown.contains(SECRET));
@@ -409,7 +422,7 @@ fn on_a_terminal_the_log_is_text_and_the_first_screen_fits_80_columns() {
 #[test]
 fn on_a_terminal_a_broken_script_is_shown_with_its_line() {
     let project = Project::new("let x = ;\n");
-    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], " events");
+    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], "rhaiway events");
     assert!(shown.contains("let x = ;") && shown.contains("scripts/main.rhai:1:9"), "{shown}");
     assert!(shown.contains("\u{1b}["), "a terminal has colours");
     assert!(shown.contains("Serve nothing until they load: main"), "{shown}");
