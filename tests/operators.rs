@@ -1,6 +1,6 @@
 //! What operators meet: bad configuration, taken ports, signals, poor environments, logs that nobody reads, and what the log may never hold.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
@@ -117,7 +117,7 @@ fn busy() -> (Project, Rhaiway, Connection) {
     );
     let rhaiway = project.start();
     let mut connection = Connection::open(rhaiway.address());
-    connection.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    connection.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is sent");
     rhaiway.wait_for_log("begun");
     (project, rhaiway, connection)
 }
@@ -220,7 +220,8 @@ impl Drop for Killed {
 
 /// A free port, for an instance whose log cannot say which one it took.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("its address").port()
 }
 
 #[test]
@@ -391,10 +392,10 @@ fn in_terminal(project: &Project, environment: &[(&str, &str)], until: &str) -> 
             .spawn()
             .expect("script, of util-linux, runs"),
     );
-    let mut output = child.0.stdout.take().unwrap();
+    let mut output = child.0.stdout.take().expect("it is piped");
     let (mut shown, mut bytes) = (String::new(), [0; 4096]);
     while !shown.contains(until) {
-        let read = output.read(&mut bytes).unwrap();
+        let read = output.read(&mut bytes).expect("it can be read");
         assert!(read > 0, "it ended:\n{shown}");
         shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
