@@ -111,7 +111,7 @@ fn each_page_about_a_folder_of_scripts_holds_one_that_brings_its_code() {
         assert!(!codes.is_empty() && codes.iter().all(|found| *found == code), "{code}: {codes:?}");
         tried += 1;
     }
-    assert_eq!(tried, 6);
+    assert_eq!(tried, 7);
 }
 
 #[test]
@@ -158,14 +158,16 @@ fn without_a_terminal_nothing_is_coloured() {
 
 /// A project that listens where `send` will look: on a port that was free just now.
 fn with_port() -> Project {
-    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let free = socket.local_addr().expect("its address");
+    drop(socket);
     let config = format!(
         "[server]\nlisten = \"{free}\"\nworkers = 1\n[webhooks.clerk]\npath = \"/api/webhooks/clerk\"\nscheme = \"svix\"\nsecret_env = \"CLERK_WEBHOOK_SECRET\"\n"
     );
     let script = fs::read_to_string(
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/clerk.rhai"),
     );
-    Project::with_config(&config, &script.unwrap())
+    Project::with_config(&config, &script.expect("what ships"))
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What operators meet: bad configuration, taken ports, signals, poor environments, logs that nobody reads, and what the log may never hold.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::io::Read;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::process::{Child, Command, Stdio};
@@ -117,7 +117,7 @@ fn busy() -> (Project, Rhaiway, Connection) {
     );
     let rhaiway = project.start();
     let mut connection = Connection::open(rhaiway.address());
-    connection.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    connection.send(b"GET /slow HTTP/1.1\r\nhost: x\r\n\r\n").expect("it is sent");
     rhaiway.wait_for_log("begun");
     (project, rhaiway, connection)
 }
@@ -220,7 +220,8 @@ impl Drop for Killed {
 
 /// A free port, for an instance whose log cannot say which one it took.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    socket.local_addr().expect("its address").port()
 }
 
 #[test]
@@ -353,6 +354,19 @@ fn x9_at_no_level_does_the_log_hold_a_secret_or_a_body() {
 }
 
 #[test]
+fn w8_a_secret_that_cannot_be_one_is_said_at_the_start_without_its_value() {
+    let project = Project::new(ROUTE);
+    let mut command = project.command(&["run"]);
+    command.env("CLERK_WEBHOOK_SECRET", "whsec_canary!!!");
+    let rhaiway = project.start_as(command);
+    let line = rhaiway.wait_for_log("E0110");
+    assert!(line.contains("webhook `clerk`"), "{line}");
+    assert_eq!(rhaiway.count_log("canary"), 0);
+    let answer = rhaiway.deliver(&signed("msg_1", clerk_event("user.created", "u1", 1)));
+    assert_eq!((answer.status, answer.code().as_str()), (500, "CONFIGURATION_ERROR"));
+}
+
+#[test]
 fn a_level_that_is_not_understood_is_said_and_the_log_goes_on_as_usual() {
     let project = Project::new(ROUTE);
     let mut command = project.command(&["run"]);
@@ -378,10 +392,10 @@ fn in_terminal(project: &Project, environment: &[(&str, &str)], until: &str) -> 
             .spawn()
             .expect("script, of util-linux, runs"),
     );
-    let mut output = child.0.stdout.take().unwrap();
+    let mut output = child.0.stdout.take().expect("it is piped");
     let (mut shown, mut bytes) = (String::new(), [0; 4096]);
     while !shown.contains(until) {
-        let read = output.read(&mut bytes).unwrap();
+        let read = output.read(&mut bytes).expect("it can be read");
         assert!(read > 0, "it ended:\n{shown}");
         shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
@@ -391,7 +405,7 @@ fn in_terminal(project: &Project, environment: &[(&str, &str)], until: &str) -> 
 #[test]
 fn on_a_terminal_the_log_is_text_and_the_first_screen_fits_80_columns() {
     let project = Project::new(ROUTE);
-    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], " events");
+    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], "rhaiway events");
     assert!(shown.contains("/api/webhooks/clerk  webhook clerk"), "{shown}");
     assert!(shown.contains("send clerk user.created"), "{shown}");
     assert!(!shown.contains("{\"") && !shown.contains(SECRET));
@@ -409,7 +423,7 @@ fn on_a_terminal_the_log_is_text_and_the_first_screen_fits_80_columns() {
 #[test]
 fn on_a_terminal_a_broken_script_is_shown_with_its_line() {
     let project = Project::new("let x = ;\n");
-    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], " events");
+    let shown = in_terminal(&project, &[("CLERK_WEBHOOK_SECRET", SECRET)], "rhaiway events");
     assert!(shown.contains("let x = ;") && shown.contains("scripts/main.rhai:1:9"), "{shown}");
     assert!(shown.contains("\u{1b}["), "a terminal has colours");
     assert!(shown.contains("Serve nothing until they load: main"), "{shown}");

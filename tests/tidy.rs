@@ -240,14 +240,19 @@ fn sources() -> Vec<(String, String)> {
     let src = root().join("src");
     let mut sources = Vec::new();
     for path in rust_files(&src) {
-        let name = path.strip_prefix(&src).unwrap().to_str().unwrap().to_owned();
+        let name = path
+            .strip_prefix(&src)
+            .expect("a file of this project")
+            .to_str()
+            .expect("a file of this project")
+            .to_owned();
         let is_test = ["/tests.rs", "/testing.rs", "/conformance/", "store/memory.rs"]
             .iter()
             .any(|part| name.contains(part));
         if is_test {
             continue;
         }
-        let text = fs::read_to_string(&path).unwrap();
+        let text = fs::read_to_string(&path).expect("a file of this project");
         let tests = ["#[cfg(test)]\nmod tests {", "#[cfg(test)]\npub(crate) mod tests {"];
         let end = tests.iter().filter_map(|start| text.find(start)).min().unwrap_or(text.len());
         sources.push((name, without_comments(&text[..end])));
@@ -266,8 +271,8 @@ fn without_comments(text: &str) -> String {
 
 fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
+    for entry in fs::read_dir(folder).expect("a file of this project") {
+        let path = entry.expect("a file of this project").path();
         if path.is_dir() {
             files.extend(rust_files(&path));
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -11,7 +11,7 @@ use super::{Exit, block_on, load_config, welcome};
 use crate::config::Config;
 use crate::frame::{Frame, Severity};
 use crate::runtime::reload::Report;
-use crate::runtime::{Runtime, StartError, Stop, limits, runs_that_fit};
+use crate::runtime::{self, Runtime, StartError, Stop, limits, runs_that_fit};
 use crate::units;
 
 /// The code of a secret that is not set or not used.
@@ -135,16 +135,16 @@ impl Voice {
         if report.is_new && report.generation > 1 {
             let (changed, removed) = (report.changed.join(", "), report.removed.join(", "));
             let what = match (changed.as_str(), removed.as_str()) {
-                ("", "") => "a new script, which does not load".to_owned(),
+                ("", "") => "nothing yet of a new script that does not load".to_owned(),
                 (_, "") => changed.clone(),
                 ("", _) => format!("without {removed}"),
                 _ => format!("{changed}; without {removed}"),
             };
             let generation = report.generation;
             if self.is_terminal {
-                tracing::info!("generation {generation}: {what}");
+                tracing::info!("reloaded {what} (generation {generation})");
             } else {
-                tracing::info!(generation, changed, removed, "generation {generation}: {what}");
+                tracing::info!(generation, changed, removed, "reloaded {what}");
             }
         }
     }
@@ -169,6 +169,10 @@ impl Voice {
             } else if frame.code != SECRET_MISSING {
                 tracing::warn!("{}", frame.one_line());
             }
+        }
+        // A secret that is set and cannot be one: which webhook, and why, but nothing of its value.
+        for flaw in runtime::webhooks(config).1 {
+            tracing::warn!(code = SECRET_MISSING, "{flaw}");
         }
         if let Some(files) = limits::too_few_open_files() {
             tracing::warn!(

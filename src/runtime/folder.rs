@@ -50,7 +50,7 @@ pub(crate) fn read(folder: &Path) -> Result<Folder, Unlisted> {
     for (path, file) in files(folder, &mut look.skipped)? {
         let below = file.strip_prefix(folder).unwrap_or(&file);
         let shown = as_typed(folder, below);
-        let text = text(&path, &shown);
+        let text = text(&path, &shown).map_err(|frame| *frame);
         if below.components().count() == 1 {
             let name = below.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
             look.scripts.insert(name.into(), text);
@@ -199,16 +199,16 @@ fn is_plain(name: &str) -> bool {
         && stem.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
-fn text(path: &Path, shown: &str) -> Result<Arc<str>, Frame> {
-    let io = |error: io::Error| refusal::unreadable(shown, &error.to_string());
+fn text(path: &Path, shown: &str) -> Result<Arc<str>, Box<Frame>> {
+    let io = |error: io::Error| Box::new(refusal::unreadable(shown, &error.to_string()));
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(io)?;
     let length = file.metadata().map_err(io)?.len();
     if length > SOURCE_BYTES_MAX as u64 {
-        return Err(*too_long(shown, length));
+        return Err(too_long(shown, length));
     }
     file.take(SOURCE_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
-    source(shown, &bytes).map_err(|frame| *frame)
+    source(shown, &bytes)
 }
 
 #[cfg(test)]

@@ -384,7 +384,7 @@ impl Watching {
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
                 let Ok(event) = event else { return };
-                let itself = || event.paths.iter().any(|path| *path == folder);
+                let itself = || event.paths.contains(&folder);
                 match event.kind {
                     // Reading is an event too: a reload that reads would reload for ever.
                     EventKind::Access(_) => return,
