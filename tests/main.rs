@@ -1,5 +1,12 @@
 //! One binary: it starts the real `rhaiway` on free ports, with real sockets, files and SQLite, and talks to it as senders, callers and operators do.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a test fails by a panic, in its helpers too, and stands outside of the program's doors"
+)]
+
 #[cfg(test)]
 mod support;
 mod hostile;

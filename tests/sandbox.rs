@@ -92,10 +92,10 @@ fn s2_s4_s18_memory_comes_back_after_bombs() {
     assert_eq!(rhaiway.get("/short").text(), "42");
     // The system's allocator keeps what was freed, for the next run; so what counts is that further bombs take no more.
     let round = || {
-        for n in 0..bombs.len() {
+        for (n, bomb) in bombs.iter().enumerate() {
             let answer = rhaiway.get(&format!("/{n}"));
             let told = (answer.status, answer.code());
-            assert_eq!(told, (503, "SCRIPT_LIMIT".to_owned()), "{}", bombs[n]);
+            assert_eq!(told, (503, "SCRIPT_LIMIT".to_owned()), "{bomb}");
             assert_eq!(rhaiway.get("/short").text(), "42");
         }
         resident_kib(&rhaiway)

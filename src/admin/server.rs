@@ -45,8 +45,10 @@ pub(crate) enum BindError {
     /// Somebody answers on it.
     #[error("another instance serves the admin socket {}; stop it, or set another `admin.socket`", .0.display())]
     Taken(PathBuf),
+    /// Something else has its name.
     #[error("{} is no socket and is left alone; set another `admin.socket`", .0.display())]
     NotASocket(PathBuf),
+    /// Longer than `sockaddr_un` takes.
     #[error("the path of the admin socket has {} bytes, a socket's may have {PATH_BYTES_MAX}; set a shorter `admin.socket`: {}", .0.as_os_str().len(), .0.display())]
     TooLong(PathBuf),
     /// The folder or the file cannot be made.

@@ -23,8 +23,11 @@ pub(super) fn screen(
     let mut lines = vec![
         String::new(),
         format!("Rhaiway {} serves http://{address}", env!("CARGO_PKG_VERSION")),
-        String::new(),
     ];
+    if let Some(url) = &config.server.public_url {
+        lines.push(format!("The world reaches it at {url}"));
+    }
+    lines.push(String::new());
     lines.extend(table(generation));
     lines.push(String::new());
     let folder = config.scripts.dir.display();

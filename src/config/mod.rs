@@ -20,9 +20,13 @@ pub(crate) mod secret;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::build::{How, load, load_text};
+#[cfg(test)]
+pub(crate) use self::build::load_text;
+pub(crate) use self::build::{How, load};
+pub(crate) use self::env::Source;
+#[cfg(test)]
+pub(crate) use self::env::Variables;
 pub(crate) use self::env::process_variable;
-pub(crate) use self::env::{Source, Variables};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.

@@ -1,7 +1,7 @@
 //! A worker's means of running handlers: its stacks, its copies of scripts, its way to documents. Routes, webhooks that answer by script and
 //! attempts of the inbox all run through `Executor::execute`, which performs what the script asks and gives back what it wants committed.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -34,8 +34,6 @@ pub(crate) struct Executor {
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,
-    /// Runs under way.
-    running: Cell<usize>,
 }
 
 /// What is to run.
@@ -72,7 +70,6 @@ impl Executor {
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
             memory_budget: scripts.memory_budget,
-            running: Cell::new(0),
         }))
     }
 
@@ -98,7 +95,6 @@ impl Executor {
         let mut live =
             perform::Live::new(Rc::clone(&self.reader), generation.config.storage.retention);
         let task = Task { compiled, handler, input, given: Rc::new(given), limits };
-        let _counted = Counted::new(&self.running);
         let end = run(&self.stacks, task, &mut live).await;
         if matches!(end.result, Err(Failure::Runaway)) {
             script.runaways.fetch_add(1, Ordering::Relaxed);
@@ -129,11 +125,6 @@ impl Executor {
         self.stacks.trim();
     }
 
-    /// Runs under way on this worker.
-    pub(crate) fn running(&self) -> usize {
-        self.running.get()
-    }
-
     fn copy(&self, script: &Arc<Script>) -> Result<Rc<Compiled>, SetUpError> {
         let at = Arc::as_ptr(script);
         if let Some(compiled) = self.compiled.borrow().get(&at) {
@@ -149,24 +140,8 @@ impl Executor {
 const LEAK_WORTH_SAYING: u64 = 16 << 10;
 
 fn failed(failure: Failure) -> Executed {
-    let end = End { result: Err(failure), cpu: std::time::Duration::ZERO, leaked: 0 };
+    let end = End { result: Err(failure), leaked: 0 };
     Executed { end, effects: Effects::default() }
-}
-
-/// Counts a run while it lives.
-struct Counted<'a>(&'a Cell<usize>);
-
-impl<'a> Counted<'a> {
-    fn new(running: &'a Cell<usize>) -> Self {
-        running.set(running.get() + 1);
-        Self(running)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use super::attempt::Job;
 use super::{Gates, InHand, Inbox, Notes, plan};
 use crate::clock;
-use crate::generation::Generation;
+use crate::generation::{Generation, Pinned};
 use crate::store::{JobKey, Opened, Seq, Store, StoreError, StoredEvent};
 
 /// What one worker may have in hand from here, beside what stands in line at a gate.
@@ -214,11 +214,7 @@ impl Dispatcher {
 }
 
 /// A worker's side: does what it is handed, several at once.
-pub(crate) async fn work(
-    inbox: Rc<Inbox>,
-    pin: impl Fn() -> Rc<Arc<Generation>>,
-    mut assignments: Assignments,
-) {
+pub(crate) async fn work(inbox: Rc<Inbox>, pin: impl Fn() -> Pinned, mut assignments: Assignments) {
     while let Some(assignment) = assignments.recv().await {
         let ended = Ended { inbox: Rc::clone(&inbox), handed: assignment.handed };
         if inbox.notes.is_stopping() {
@@ -245,7 +241,7 @@ impl Drop for Ended {
 }
 
 impl Inbox {
-    async fn assigned(self: &Rc<Self>, generation: &Rc<Arc<Generation>>, assignment: Assignment) {
+    async fn assigned(self: &Rc<Self>, generation: &Pinned, assignment: Assignment) {
         let (Handed::Event(seq) | Handed::Job(JobKey { event: seq, .. })) = assignment.handed;
         let stored = loop {
             match self.executor.store.load(seq).await {

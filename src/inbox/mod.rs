@@ -64,18 +64,14 @@ impl Inbox {
     }
 
     /// Commits a verified delivery and takes it over: its jobs begin when this answers. A sender that leaves before the answer changes nothing of that.
-    pub(crate) fn accept(
-        self: &Rc<Self>,
-        generation: &Rc<Arc<Generation>>,
-        event: NewEvent,
-    ) -> Accepting {
+    pub(crate) fn accept(self: &Rc<Self>, generation: &Pinned, event: NewEvent) -> Accepting {
         let answer = self.executor.store.accept(event.clone());
         let (inbox, generation) = (Rc::clone(self), Rc::clone(generation));
         Accepting(Some(Delivered { inbox, generation, event, answer }))
     }
 
     /// Takes over an event that was committed just now: runs its jobs here, or leaves them to the dispatcher.
-    fn accepted(self: &Rc<Self>, generation: Rc<Arc<Generation>>, seq: Seq, event: NewEvent) {
+    fn accepted(self: &Rc<Self>, generation: Pinned, seq: Seq, event: NewEvent) {
         let is_full = self.in_hand.get() >= IN_HAND_MAX
             || self.in_hand_bytes.get() >= IN_HAND_BYTES_MAX
             || self.notes.is_stopping();
@@ -127,7 +123,7 @@ impl Inbox {
     }
 
     /// One attempt of each, side by side.
-    async fn attempts(self: &Rc<Self>, generation: &Rc<Arc<Generation>>, mut jobs: Vec<Job>) {
+    async fn attempts(self: &Rc<Self>, generation: &Pinned, mut jobs: Vec<Job>) {
         if jobs.len() == 1
             && let Some(job) = jobs.pop()
         {
@@ -175,7 +171,7 @@ pub(crate) struct Accepting(Option<Delivered>);
 
 struct Delivered {
     inbox: Rc<Inbox>,
-    generation: Rc<Arc<Generation>>,
+    generation: Pinned,
     event: NewEvent,
     answer: Answer<Accepted>,
 }

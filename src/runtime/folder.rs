@@ -35,7 +35,9 @@ pub(crate) struct Folder {
 #[derive(Debug, thiserror::Error)]
 #[error("`{}` cannot be listed: {error}", folder.display())]
 pub(crate) struct Unlisted {
+    /// As config names it.
     pub(crate) folder: PathBuf,
+    /// In the system's words.
     pub(crate) error: io::Error,
 }
 

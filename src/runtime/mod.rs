@@ -59,6 +59,7 @@ pub(crate) enum StartError {
     /// The system gives no more threads.
     #[error("a thread cannot be started: {0}")]
     Thread(#[from] std::io::Error),
+    /// By a panic, which the log has.
     #[error("a part of it ended before it served")]
     Ended,
 }

@@ -76,13 +76,13 @@ impl Loader {
                 };
                 Loaded { script, warnings }
             }
-            Err(frame) => Loaded { script: Err(vec![frame]), warnings: Vec::new() },
+            Err(frame) => Loaded { script: Err(vec![*frame]), warnings: Vec::new() },
         }
     }
 
     /// Runs `judge` in a coroutine under the set-up budgets. Everything that the script made is dropped in there.
-    fn set_up(&self, candidate: &Candidate) -> Result<Judged, Frame> {
-        let limit = |ending| refusal::limit(candidate.site(), ending);
+    fn set_up(&self, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
+        let limit = |ending| Box::new(refusal::limit(candidate.site(), ending));
         let (shared, judged) = (Rc::clone(&self.shared), candidate.clone());
         let mut coroutine = Coroutine::new(&self.stacks, move || judge(&shared, &judged))
             .map_err(|_| limit(Ending::Stack))?;
@@ -104,17 +104,17 @@ impl Loader {
             Step::Done(judged) => judged,
             Step::Runaway => Err(limit(Ending::Memory)),
             Step::Slice | Step::Call(_) => Err(limit(Ending::Cpu)),
-            Step::Panicked => Err(refusal::panicked(candidate.site())),
+            Step::Panicked => Err(Box::new(refusal::panicked(candidate.site()))),
         }
     }
 }
 
 /// Inside the coroutine: the set-up phase, and what is said of it.
-fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Frame> {
+fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
     let Candidate { path, source, modules, vars, .. } = candidate;
     let (names, broken) = names(shared, candidate);
     let prepared = prepare(shared, path, source, modules, vars, 1)
-        .map_err(|error| frame(candidate, &error, &names))?;
+        .map_err(|error| Box::new(frame(candidate, &error, &names)))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
     frames.extend(
         prepared.handlers.iter().filter_map(|(_, function)| {

@@ -85,8 +85,6 @@ pub(crate) struct Limits {
 pub(crate) struct End {
     /// What the handler returned, or why it did not.
     pub(crate) result: Result<Answer, Failure>,
-    /// CPU time that it took.
-    pub(crate) cpu: Duration,
     /// Bytes that the run left behind: a cycle of closures, or what a runaway held. Everything else is counted exactly, so it is 0.
     pub(crate) leaked: u64,
 }
@@ -126,9 +124,8 @@ pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perfo
         let (compiled, input) = (Rc::clone(&compiled), input.clone());
         move || finish(&compiled, handler, &input, &limits)
     };
-    let coroutine = match Coroutine::new(stacks, body) {
-        Ok(coroutine) => coroutine,
-        Err(_) => return End { result: Err(Failure::NoStack), cpu: Duration::ZERO, leaked: 0 },
+    let Ok(coroutine) = Coroutine::new(stacks, body) else {
+        return End { result: Err(Failure::NoStack), leaked: 0 };
     };
     let deadline = given.started + limits.timeout;
     let mut active = Active {
@@ -145,7 +142,7 @@ pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perfo
         Err(Failure::Panicked) => 0,
         _ => active.balance.bytes(),
     };
-    End { result, cpu: active.cpu, leaked }
+    End { result, leaked }
 }
 
 /// A run between two slices.

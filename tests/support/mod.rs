@@ -16,4 +16,4 @@ pub(crate) use rhaiway::{Project, Rhaiway};
 pub(crate) use sender::{SECRET, Signed, clerk_event, signed, signed_at};
 
 mod table;
-pub(crate) use table::{Row, check_rows, check_rows_of, logged, routes};
+pub(crate) use table::{check_rows, check_rows_of, logged, routes};

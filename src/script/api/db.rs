@@ -44,7 +44,7 @@ pub(crate) fn register(module: &mut Module) {
         put(&collection, &id, body, None)
     });
     module.set_native_fn("put", |collection: Collection, id: Dynamic, body: Map, options: Map| {
-        put(&collection, &id, body, if_newer(&options)?)
+        put(&collection, &id, body, if_newer(&options)?.as_ref())
     });
     module.set_native_fn("patch", |collection: Collection, id: Dynamic, changes: Map| {
         let changes = changes.into();
@@ -137,14 +137,14 @@ fn put(
     collection: &Collection,
     id: &Dynamic,
     body: Map,
-    if_newer: Option<ImmutableString>,
+    if_newer: Option<&ImmutableString>,
 ) -> Result<bool, Throw> {
     let body = body.into();
     let call = || {
         Ok(HostCall::Put {
             key: key(collection, id)?,
             body: document(&body)?,
-            if_newer: if_newer.as_ref().map(|field| field.as_str().into()),
+            if_newer: if_newer.map(|field| field.as_str().into()),
         })
     };
     ask("db.put", call, boolean)

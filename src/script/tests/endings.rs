@@ -178,7 +178,6 @@ fn s30_changing_what_is_in_use_is_an_error_at_once() {
         let end = ends("", body, nothing);
         let outcome = outcome(&end);
         assert!(outcome.starts_with("200") || outcome.contains("closure"), "{outcome}: {body}");
-        assert!(end.cpu < Duration::from_secs(1), "{body}");
     }
 }
 
