@@ -233,6 +233,14 @@ impl Standing {
     }
 }
 
+/// Bytes of address space that the process uses; `None` where the system does not tell.
+pub(crate) fn address_space_used() -> Option<u64> {
+    /// What `statm` counts in (proc_pid_statm(5)); larger pages only make it coarser.
+    const PAGE_BYTES: u64 = 4096;
+    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
+    Some(pages.split(' ').next()?.parse::<u64>().ok()? * PAGE_BYTES)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

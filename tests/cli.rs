@@ -56,7 +56,7 @@ fn check_finds_each_kind_of_fault_with_its_place() {
     check("import \"lib/none\" as n;", "E0309", "scripts/main.rhai:1:", 1);
     check("webhook(\"clerc\", \"*\", |event| 1);", "E0233", "scripts/main.rhai:1:", 1);
     check("get(\"/echo\", #{ auth: \"none\" }, |req| 1);", "E0231", "scripts/main.rhai:1:", 1);
-    check(GOOD, "E0228", "declared at config.toml:", 0);
+    check(GOOD, "E0228", "config.toml:10:11", 0);
     check("get(\"/\", #{ auth: \"none\" }, |req| req.json.nope());", "E0216", "main.rhai:1:", 0);
 }
 

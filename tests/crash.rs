@@ -298,7 +298,7 @@ fn w24_an_event_that_ends_the_process_each_time_becomes_a_dead_letter() {
     assert_eq!(event["error"], "the process ended each time while this event was handled");
     // It can be mended as any dead letter can.
     project.write("scripts/main.rhai", sleeper("1ms"));
-    rhaiway.wait_for_log("scripts reloaded");
+    rhaiway.wait_for_log("reloaded");
     assert_eq!(rhaiway.deliver(&delivery(0)).status, 200);
     project.wait_for_state(&id(0), "done");
 }

@@ -285,7 +285,7 @@ fn w27_a_fix_that_is_saved_while_the_old_version_still_runs_makes_its_job_due_at
     deliver(&rhaiway, "msg_1", "user.created");
     rhaiway.wait_for_log("begun");
     project.write("scripts/main.rhai", r#"webhook("clerk", |event| 1);"#);
-    rhaiway.wait_for_log("scripts reloaded");
+    rhaiway.wait_for_log("reloaded");
     assert_eq!(project.states()["msg_1"], "pending", "the old version is still at it");
     let event = project.wait_for_state("msg_1", "done");
     assert_eq!(event["attempts"], 2);

@@ -320,7 +320,7 @@ fn w10_a_body_that_a_proxy_wrote_anew_is_refused_and_the_log_has_the_hint() {
     let value: serde_json::Value = serde_json::from_slice(&delivery.body).unwrap();
     delivery.body = serde_json::to_vec_pretty(&value).unwrap();
     assert_eq!(rhaiway.deliver(&delivery).status, 401);
-    let line = rhaiway.wait_for_log("delivery refused");
+    let line = rhaiway.wait_for_log("was refused");
     assert!(line.contains("changed on the way"), "{line}");
     assert!(!line.contains("CANARY"), "a payload is in the log");
 }

@@ -19,7 +19,7 @@ pub(super) struct Check<'a> {
     pub(super) filled: &'a Filled,
 }
 
-/// Which key: "`max_body` in [server]".
+/// Which key: "`max_body` in `[server]`".
 #[derive(Clone, Copy)]
 pub(super) struct Key<'a> {
     pub(super) table: &'a str,

@@ -114,8 +114,9 @@ pub(crate) fn stack_bytes(memory_budget: u64) -> usize {
 
 /// How many more stacks fit into the process's limit on address space; `None` without such a limit.
 pub(crate) fn stacks_that_fit(memory_budget: u64) -> Option<u64> {
-    let left =
-        address_space()?.saturating_sub(address_space_used()?).saturating_sub(ADDRESS_SPACE_LEFT);
+    let left = address_space()?
+        .saturating_sub(memory::address_space_used()?)
+        .saturating_sub(ADDRESS_SPACE_LEFT);
     Some(left / (stack_bytes(memory_budget) + GUARD_BYTES) as u64)
 }
 
@@ -135,7 +136,7 @@ fn may_map(bytes: usize) -> bool {
     if MAPPED.load(Ordering::Relaxed) >= (MAPPINGS_MAX - OTHER_MAPPINGS) / 2 {
         return false;
     }
-    match (address_space(), address_space_used()) {
+    match (address_space(), memory::address_space_used()) {
         (Some(limit), Some(used)) => used + bytes as u64 + ADDRESS_SPACE_LEFT <= limit,
         _ => true,
     }
@@ -148,12 +149,6 @@ fn address_space() -> Option<u64> {
     // SAFETY: `limit` is a valid place for the answer.
     let failed = unsafe { libc::getrlimit(libc::RLIMIT_AS, &raw mut limit) } != 0;
     (!failed && limit.rlim_cur != libc::RLIM_INFINITY).then_some(limit.rlim_cur)
-}
-
-/// What of it is in use; `None` where the system does not tell.
-fn address_space_used() -> Option<u64> {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok()?;
-    Some(pages.split(' ').next()?.parse::<u64>().ok()? * PAGE_BYTES as u64)
 }
 
 /// One stack: reserved, committed by use, with a guard below.

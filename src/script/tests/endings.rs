@@ -54,7 +54,7 @@ fn a_run_ends_at_its_time_out_while_it_waits_and_while_it_works() {
     worker.limits.timeout = Duration::from_millis(30);
     for body in [
         "sleep(\"10s\")",
-        "try { sleep(\"10s\") } catch { 1 }",
+        "try { sleep(\"10s\") } catch { return 1 }",
         "loop {}",
         "loop { sleep(\"1ms\"); }",
     ] {
