@@ -62,7 +62,7 @@ pub(super) fn describe(
 }
 
 /// Whether every escape of a form is one, and there are not too many fields.
-pub(super) fn is_form(body: &[u8]) -> bool {
+pub(crate) fn is_form(body: &[u8]) -> bool {
     let whole = |index: usize| {
         body.get(index + 1..index + 3)
             .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))

@@ -1,25 +1,20 @@
 //! Bodies and queries in `application/x-www-form-urlencoded` (WHATWG URL Standard, section 5.1) as maps: a name that comes more than once gives an array.
-//! `+` and `%20` are blanks; an escape that is not one is refused, as is more than `PAIRS_MAX`.
+//! `+` and `%20` are blanks; an escape that is not one is refused, as are too many fields.
 
 use rhai::{Array, Dynamic, Map};
 
 use crate::script::current::{Throw, fail};
-
-/// No form of a person or a provider has as many; more is an attempt to make us work.
-const PAIRS_MAX: usize = 10_000;
+use crate::webhook::request::is_form;
 
 /// The pairs as a map.
 pub(crate) fn parse(body: &[u8]) -> Result<Map, Throw> {
     if !is_form(body) {
         return Err(fail(
-            "the form is not valid: a `%` must be followed by two hexadecimal digits, and the text must be UTF-8",
+            "the form is not valid: a `%` must be followed by two hexadecimal digits, and it may have 10,000 fields at most",
         ));
     }
     let mut map = Map::new();
-    for (count, (name, value)) in form_urlencoded::parse(body).enumerate() {
-        if count == PAIRS_MAX {
-            return Err(fail(&format!("the form has more than {PAIRS_MAX} fields")));
-        }
+    for (name, value) in form_urlencoded::parse(body) {
         let value = Dynamic::from(value.into_owned());
         match map.get_mut(name.as_ref()) {
             None => _ = map.insert(name.as_ref().into(), value),
@@ -32,17 +27,6 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map, Throw> {
         }
     }
     Ok(map)
-}
-
-/// Whether every escape is one, and there are not too many pairs.
-pub(crate) fn is_form(body: &[u8]) -> bool {
-    let escapes = body.iter().enumerate().filter(|(_, byte)| **byte == b'%');
-    let whole = |index: usize| {
-        body.get(index + 1..index + 3)
-            .is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit))
-    };
-    body.iter().filter(|byte| **byte == b'&').count() < PAIRS_MAX
-        && escapes.into_iter().all(|(index, _)| whole(index))
 }
 
 #[cfg(test)]
