@@ -15,6 +15,11 @@ impl Parts {
         self.0.get(name)
     }
 
+    /// Nothing of the value: a field that no payload has a use for.
+    pub(crate) fn nothing() -> Self {
+        Self::below(&["".into()], Self::default())
+    }
+
     /// Whether all of the value is wanted.
     pub(crate) fn is_whole(&self) -> bool {
         self.0.is_empty()

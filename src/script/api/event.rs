@@ -117,7 +117,7 @@ fn part(value: Dynamic, pointer: &Pointer) -> Dynamic {
 /// What of the payload is to be built. A script that names `payload` gets all of it.
 fn wanted(input: &EventInput, reads: Reads, parts: Option<&Parts>) -> Parts {
     let Some(parts) = parts.filter(|_| !reads.payload) else { return Parts::default() };
-    let Some(data) = parts.get("data") else { return Parts::below(&["".into()], Parts::default()) };
+    let Some(data) = parts.get("data") else { return Parts::nothing() };
     Parts::below(input.data.map_or(&[], Pointer::names), data.clone())
 }
 
