@@ -22,4 +22,6 @@ mod operators;
 mod cli;
 mod tidy;
 mod inbox;
+mod order;
+mod internal;
 mod crash;

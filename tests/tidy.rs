@@ -37,7 +37,7 @@ const MAY_NAME: [(&str, &[&str]); 12] = [
     // Does not retry.
     ("server", &["config", "execution", "generation", "inbox", "script", "store", "webhook"]),
     // Not needed by what it shows.
-    ("admin", &["server", "store"]),
+    ("admin", &["inbox", "server", "store"]),
     (
         "runtime",
         &[

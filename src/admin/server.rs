@@ -10,7 +10,7 @@ use std::time::Duration;
 use axum::extract::{Path as PathParameter, RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -19,9 +19,11 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::wire;
+use crate::clock;
 use crate::id::EventId;
+use crate::inbox::Notes;
 use crate::server::Process;
-use crate::store::{EventQuery, JobState, Store, StoreError};
+use crate::store::{Accepted, EventQuery, JobState, Replayed, Store, StoreError};
 
 /// Events of one answer, at most.
 pub(crate) const LIMIT_MAX: usize = 1000;
@@ -71,6 +73,7 @@ pub(crate) struct Bound {
 struct Shared {
     store: Arc<dyn Store>,
     process: Arc<Process>,
+    notes: Arc<Notes>,
 }
 
 /// Takes the socket: mode 0600, in a folder of mode 0700 where that has to be made. It gets its name when it has its mode, so that there is no
@@ -110,14 +113,16 @@ pub(crate) async fn serve(
     Bound { listener, path }: Bound,
     store: Arc<dyn Store>,
     process: Arc<Process>,
+    notes: Arc<Notes>,
     mut stop: watch::Receiver<bool>,
 ) {
     let app = Router::new()
         .route("/v1/status", get(status))
         .route("/v1/events", get(events))
         .route("/v1/events/{id}", get(event))
+        .route("/v1/events/{id}/replay", post(replay))
         .fallback(|| async { problem(StatusCode::NOT_FOUND, "NOT_FOUND", "No such thing") })
-        .with_state(Shared { store, process });
+        .with_state(Shared { store, process, notes });
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
         let accepted = tokio::select! {
@@ -188,6 +193,7 @@ async fn status(State(shared): State<Shared>) -> Response {
         broken_scripts: generation.broken.iter().map(ToString::to_string).collect(),
         pending: counts.pending,
         dead_letters: counts.dead,
+        scheduled: counts.scheduled,
     })
     .into_response()
 }
@@ -212,6 +218,42 @@ async fn event(State(shared): State<Shared>, PathParameter(id): PathParameter<St
         Ok(None) => no_such_event(),
         Err(error) => unavailable(&error),
     }
+}
+
+/// Repeats an event: a dead letter goes on with fresh attempts, everything else begins anew as another event.
+async fn replay(
+    State(shared): State<Shared>,
+    PathParameter(id): PathParameter<String>,
+) -> Response {
+    let Ok(id) = id.parse::<EventId>() else { return no_such_event() };
+    let event = match shared.store.event(id).await {
+        Ok(Some(event)) => event,
+        Ok(None) => return no_such_event(),
+        Err(error) => return unavailable(&error),
+    };
+    let copy = EventId(clock::uuid());
+    let (id, resumed) = match shared.store.replay(id, copy, clock::now()).await {
+        Ok(Replayed::Resumed(seq)) => {
+            shared.notes.taken(Accepted::Revived(seq), &event.summary.webhook);
+            (id, true)
+        }
+        Ok(Replayed::Anew(accepted)) => {
+            shared.notes.taken(accepted, &event.summary.webhook);
+            (copy, false)
+        }
+        Ok(Replayed::NotEnded(state)) => {
+            let error = format!("it has not ended: it is {state}, or an earlier replay of it is");
+            return problem(StatusCode::CONFLICT, "CONFLICT", &error);
+        }
+        Ok(Replayed::NoPayload) => {
+            let error = "its payload is no longer kept (`storage.retention`)";
+            return problem(StatusCode::GONE, "GONE", error);
+        }
+        Ok(Replayed::Unknown) => return no_such_event(),
+        Err(error) => return unavailable(&error),
+    };
+    tracing::info!(event = %id, resumed, "an event is replayed on request");
+    (StatusCode::ACCEPTED, Json(wire::Replay { id: id.to_string(), resumed })).into_response()
 }
 
 /// `webhook=&state=&after=&limit=`: what a list is narrowed by. `after` is the last event of the page before.

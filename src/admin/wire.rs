@@ -103,6 +103,17 @@ pub(crate) struct Status {
     pub(crate) pending: u64,
     /// Events with a dead job.
     pub(crate) dead_letters: u64,
+    /// Internal events that are not due yet.
+    pub(crate) scheduled: u64,
+}
+
+/// What a wish to repeat an event came to.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Replay {
+    /// The event that runs now.
+    pub(crate) id: String,
+    /// It is the same event, which was a dead letter and has fresh attempts.
+    pub(crate) resumed: bool,
 }
 
 /// An error, as the main listener says it too.

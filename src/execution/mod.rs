@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering;
 
 use crate::config::Scripts;
 use crate::generation::Generation;
-use crate::script::Shared;
 use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
 use crate::script::host_call::Given;
 use crate::script::run::{End, Failure, Input, Limits, Task, run};
+use crate::script::{Ending, Shared};
 use crate::store::{Effects, Reader, Store, StoreError};
 
 mod perform;
@@ -92,10 +92,17 @@ impl Executor {
             memory: scripts.memory_budget,
             timeout: timeout.unwrap_or(scripts.timeout),
         };
+        let (given, is_attempt) = (Rc::new(given), matches!(input, Input::Event(_)));
+        let retention = generation.config.storage.retention;
         let mut live =
-            perform::Live::new(Rc::clone(&self.reader), generation.config.storage.retention);
-        let task = Task { compiled, handler, input, given: Rc::new(given), limits };
-        let end = run(&self.stacks, task, &mut live).await;
+            perform::Live::new(Rc::clone(&self.reader), retention, Rc::clone(&given), is_attempt);
+        let task = Task { compiled, handler, input, given, limits };
+        let mut end = run(&self.stacks, task, &mut live).await;
+        if matches!(end.result, Err(Failure::Ended { ending: Ending::ByHandler, .. }))
+            && let Some(ended) = live.ended()
+        {
+            end.result = Err(Failure::ByHandler(ended));
+        }
         if matches!(end.result, Err(Failure::Runaway)) {
             script.runaways.fetch_add(1, Ordering::Relaxed);
             tracing::error!(script = %script.name, "a run of `{}` allocated without bound and was stopped for good; its memory is lost", script.name);

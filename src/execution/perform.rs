@@ -6,11 +6,14 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use crate::clock;
+use crate::id::EventId;
+use crate::script::api::event;
 use crate::script::effects::Draft;
-use crate::script::host_call::{HostCall, HostError, HostReply};
+use crate::script::host_call::{AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When};
 use crate::script::run::{Perform, Performed};
+use crate::script::source;
 use crate::store::filter::Filter;
-use crate::store::{DocumentKey, Effects, Find, Reader, StoreError};
+use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
 
 /// The live performer of one run.
 pub(super) struct Live {
@@ -18,15 +21,63 @@ pub(super) struct Live {
     draft: Draft,
     /// How long a tombstone holds.
     retention: Duration,
+    /// For the events that it emits.
+    given: Rc<Given>,
+    /// Whether the run is an attempt, which its handler may end.
+    is_attempt: bool,
+    ended: Option<AttemptEnd>,
 }
 
 impl Live {
-    pub(super) fn new(reader: Rc<dyn Reader>, retention: Duration) -> Self {
-        Self { reader, draft: Draft::default(), retention }
+    pub(super) fn new(
+        reader: Rc<dyn Reader>,
+        retention: Duration,
+        given: Rc<Given>,
+        is_attempt: bool,
+    ) -> Self {
+        Self { reader, draft: Draft::default(), retention, given, is_attempt, ended: None }
+    }
+
+    /// How the handler ended its attempt, if it did.
+    pub(super) fn ended(&mut self) -> Option<AttemptEnd> {
+        self.ended.take()
     }
 
     pub(super) fn into_effects(self) -> Effects {
         self.draft.into_effects()
+    }
+
+    fn emit(&mut self, emission: Emission) -> Result<(), HostError> {
+        let now = clock::now();
+        let due_at = match emission.when {
+            When::Now => None,
+            When::After(delay) => Some(now.plus(delay)),
+            When::At(at) => Some(at).filter(|at| *at > now),
+        };
+        let event = NewEvent {
+            id: EventId(clock::uuid()),
+            webhook: source::topic(&emission.topic),
+            delivery_id: emission.id,
+            order_key: emission.key,
+            kind: emission.topic.as_ref().into(),
+            received_at: now,
+            request: event::origin(&self.given.subject, &self.given.script),
+            body: emission.payload.0.into_string().into(),
+            replay_of: None,
+        };
+        self.draft.emit(event, due_at, emission.pending)
+    }
+
+    fn end_attempt(&mut self, end: AttemptEnd) -> HostReply {
+        if !self.is_attempt {
+            let message = "only the handler of an event has attempts; a route answers, for example with `throw status(503)`";
+            return HostReply::Failed(HostError {
+                code: "INVALID_ARGUMENT",
+                message: message.into(),
+            });
+        }
+        self.ended.get_or_insert(end);
+        HostReply::Unit
     }
 
     fn later(&mut self, call: HostCall) -> Performed<'_> {
@@ -60,9 +111,15 @@ impl Live {
                 self.draft.increment(&key, field, by);
                 HostReply::Unit
             }
-            call @ (HostCall::Sleep(_) | HostCall::Find { .. } | HostCall::Count { .. }) => {
-                return Err(call);
-            }
+            HostCall::Emit(emission) => match self.emit(emission) {
+                Ok(()) => HostReply::Unit,
+                Err(error) => HostReply::Failed(error),
+            },
+            HostCall::EndAttempt(end) => self.end_attempt(end),
+            call @ (HostCall::Sleep(_)
+            | HostCall::Find { .. }
+            | HostCall::Count { .. }
+            | HostCall::Cancel { .. }) => return Err(call),
         })
     }
 
@@ -80,6 +137,7 @@ impl Live {
                 self.find(&collection, filter, after, limit).await
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
+            Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
             Err(_answered_at_once) => Ok(HostReply::Unit),
         }
     }
@@ -90,6 +148,18 @@ impl Live {
             self.draft.learn(key, read);
         }
         Ok(())
+    }
+
+    async fn cancel(&mut self, topic: &str, key: Box<str>) -> Result<HostReply, StoreError> {
+        let webhook = source::topic(topic);
+        let waits = match self.draft.waits(&webhook, &key) {
+            Some(waits) => waits,
+            None => self.reader.waits(&webhook, &key).await?,
+        };
+        Ok(match self.draft.cancel(webhook, key, waits) {
+            Ok(()) => HostReply::Bool(waits),
+            Err(error) => HostReply::Failed(error),
+        })
     }
 
     async fn find(
@@ -166,6 +236,9 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Delete { .. }
         | HostCall::Increment { .. }
         | HostCall::Find { .. }
-        | HostCall::Count { .. } => None,
+        | HostCall::Count { .. }
+        | HostCall::Emit(_)
+        | HostCall::Cancel { .. }
+        | HostCall::EndAttempt(_) => None,
     }
 }

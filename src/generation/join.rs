@@ -40,6 +40,7 @@ pub(super) fn join(
                     let wrong = unmatched(webhooks, webhook, patterns);
                     paths.frames.extend(wrong.map(|frame| frame.at(place(loaded, registered))));
                 }
+                Trigger::Topic { .. } | Trigger::Timer(_) | Trigger::Death { .. } => {}
             }
         }
     }
@@ -198,7 +199,11 @@ fn two_answers(webhook: &Webhook, scripts: &[Arc<Script>]) -> Vec<Frame> {
             Trigger::Webhook { webhook: name, patterns } if **name == *webhook.name => {
                 Some((patterns, place(script, handler)))
             }
-            Trigger::Webhook { .. } | Trigger::Route { .. } => None,
+            Trigger::Webhook { .. }
+            | Trigger::Route { .. }
+            | Trigger::Topic { .. }
+            | Trigger::Timer(_)
+            | Trigger::Death { .. } => None,
         })
     });
     let mut frames = Vec::new();

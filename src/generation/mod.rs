@@ -4,12 +4,16 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use matchit::Router;
 
+use crate::backoff::{Backoff, RETRY};
 use crate::config::Config;
 use crate::frame::Frame;
-use crate::script::handler::{Handler, Method, Script, Trigger, first_match};
+use crate::json::Pointer;
+use crate::script::handler::{self, Handler, Method, Script, Timer, Trigger, first_match};
+use crate::script::source::Source;
 use crate::webhook::Webhook;
 
 mod join;
@@ -59,6 +63,19 @@ pub(crate) struct Match {
     pub(crate) pattern: Arc<str>,
 }
 
+/// What bounds the handling of a source's events, where the handler's registration does not.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// When a failed handler is tried again.
+    pub(crate) retry: Backoff,
+    /// Of one run; `None`: that of the scripts.
+    pub(crate) timeout: Option<Duration>,
+    /// Handlers at once, over all workers.
+    pub(crate) concurrency: Option<usize>,
+    /// What `event.data` is; `None`: the whole payload.
+    pub(crate) data: Option<&'static Pointer>,
+}
+
 /// A path that was found.
 pub(crate) struct Found<'a> {
     /// What is there.
@@ -97,11 +114,11 @@ impl Generation {
     }
 
     /// The handlers of an event, in the order of scripts and registrations.
-    pub(crate) fn matches(&self, webhook: &str, kind: &str) -> Vec<Match> {
+    pub(crate) fn matches(&self, source: &str, kind: &str) -> Vec<Match> {
         let scripts = self.scripts.iter().enumerate();
         scripts
             .flat_map(|(index, script)| {
-                matches_of(script, webhook, kind).map(move |(handler, pattern)| Match {
+                matches_of(script, source, kind).map(move |(handler, pattern)| Match {
                     handler: HandlerRef { script: index, handler },
                     pattern,
                 })
@@ -109,17 +126,77 @@ impl Generation {
             .collect()
     }
 
-    /// The handler that a stored job names, if this generation still has it.
-    pub(crate) fn resolve(&self, script: &str, webhook: &str, pattern: &str) -> Option<HandlerRef> {
+    /// The handlers that answer the death of an event, in the same order.
+    pub(crate) fn mourners(&self, source: &str) -> Vec<Match> {
+        let name = match Source::of(source) {
+            Source::Webhook(name) | Source::Topic(name) | Source::Timer(name) => name,
+        };
+        let scripts = self.scripts.iter().enumerate();
+        scripts
+            .flat_map(|(index, script)| {
+                script.handlers.iter().enumerate().filter_map(move |(handler, registered)| {
+                    let Trigger::Death { of } = &registered.trigger else { return None };
+                    handler::matches(of, name).then(|| Match {
+                        handler: HandlerRef { script: index, handler },
+                        pattern: Arc::clone(of),
+                    })
+                })
+            })
+            .collect()
+    }
+
+    /// The handler that a stored job names, if this generation still has it; `of_death` for one that answers a death.
+    pub(crate) fn resolve(
+        &self,
+        script: &str,
+        source: &str,
+        pattern: &str,
+        of_death: bool,
+    ) -> Option<HandlerRef> {
         let index = self.scripts.iter().position(|loaded| &*loaded.name == script)?;
-        let has = |handler: &Handler| match &handler.trigger {
-            Trigger::Webhook { webhook: name, patterns } => {
-                **name == *webhook && patterns.iter().any(|known| &**known == pattern)
+        let has = |handler: &Handler| match (&handler.trigger, Source::of(source)) {
+            (Trigger::Death { of }, _) => of_death && **of == *pattern,
+            (Trigger::Webhook { webhook, patterns }, Source::Webhook(name)) => {
+                !of_death && **webhook == *name && patterns.iter().any(|known| **known == *pattern)
             }
-            Trigger::Route { .. } => false,
+            (Trigger::Topic { pattern: known }, Source::Topic(_)) => {
+                !of_death && **known == *pattern
+            }
+            (Trigger::Timer(timer), Source::Timer(_)) => {
+                !of_death && timer.source(script) == source
+            }
+            _ => false,
         };
         let handler = self.scripts[index].handlers.iter().position(has)?;
         Some(HandlerRef { script: index, handler })
+    }
+
+    /// Every timer, with its source.
+    pub(crate) fn timers(&self) -> impl Iterator<Item = (Arc<str>, &Timer)> {
+        self.scripts.iter().flat_map(|script| {
+            script.handlers.iter().filter_map(|handler| match &handler.trigger {
+                Trigger::Timer(timer) => Some((timer.source(&script.name).into(), timer)),
+                Trigger::Webhook { .. }
+                | Trigger::Route { .. }
+                | Trigger::Topic { .. }
+                | Trigger::Death { .. } => None,
+            })
+        })
+    }
+
+    /// How the events of a source are handled; `None`: it is a webhook that config does not have any more.
+    pub(crate) fn bounds(&self, source: &str) -> Option<Bounds> {
+        match Source::of(source) {
+            Source::Webhook(name) => self.webhook(name).map(|webhook| Bounds {
+                retry: webhook.retry,
+                timeout: webhook.timeout,
+                concurrency: webhook.concurrency,
+                data: webhook.data(),
+            }),
+            Source::Topic(_) | Source::Timer(_) => {
+                Some(Bounds { retry: RETRY, timeout: None, concurrency: None, data: None })
+            }
+        }
     }
 
     /// What the reference, one of this generation, names.
@@ -132,13 +209,25 @@ impl Generation {
 /// The handlers of one script that an event is for, with the pattern of each.
 pub(crate) fn matches_of<'a>(
     script: &'a Script,
-    webhook: &'a str,
+    source: &'a str,
     kind: &'a str,
 ) -> impl Iterator<Item = (usize, Arc<str>)> + 'a {
-    script.handlers.iter().enumerate().filter_map(move |(index, handler)| match &handler.trigger {
-        Trigger::Webhook { webhook: name, patterns } if **name == *webhook => {
-            first_match(patterns, kind).map(|pattern| (index, Arc::clone(pattern)))
-        }
-        Trigger::Webhook { .. } | Trigger::Route { .. } => None,
+    let from = Source::of(source);
+    script.handlers.iter().enumerate().filter_map(move |(index, handler)| {
+        let pattern = match (&handler.trigger, from) {
+            (Trigger::Webhook { webhook, patterns }, Source::Webhook(name))
+                if **webhook == *name =>
+            {
+                first_match(patterns, kind)
+            }
+            (Trigger::Topic { pattern }, Source::Topic(topic)) => {
+                handler::matches(pattern, topic).then_some(pattern)
+            }
+            (Trigger::Timer(timer), Source::Timer(_)) => {
+                (timer.source(&script.name) == *source).then_some(&timer.expression)
+            }
+            _ => None,
+        };
+        pattern.map(|pattern| (index, Arc::clone(pattern)))
     })
 }

@@ -10,12 +10,16 @@ use super::{Inbox, plan};
 use crate::backoff::Backoff;
 use crate::clock::{self, Millis};
 use crate::execution::{Executed, Run};
-use crate::generation::{Generation, HandlerRef, matches_of};
+use crate::generation::{Generation, HandlerRef, Pinned, matches_of};
 use crate::script::Ending;
-use crate::script::api::event::EventInput;
-use crate::script::host_call::Given;
+use crate::script::api::event::{Death, EventInput};
+use crate::script::host_call::{AttemptEnd, Given};
 use crate::script::run::{Failure, Input};
-use crate::store::{self, Committed, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq};
+use crate::script::source::Source;
+use crate::store::{
+    self, After, Committed, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq,
+    StoreError,
+};
 
 /// Reruns of one attempt after conflicts; they use no attempt.
 const CONFLICT_RERUNS_MAX: u32 = 10;
@@ -27,6 +31,8 @@ const COMMIT_PAUSE: Duration = Duration::from_millis(250);
 const BROKEN_SCRIPT_PAUSE: Duration = Duration::from_secs(3600);
 /// Jobs that one command makes due, so that the writer is not held for long.
 pub(crate) const WAKE_MAX: usize = 10_000;
+/// A handler may put its attempt off for so long in all before that counts as one.
+const PUT_OFF_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Bytes of an error that are stored.
 const ERROR_BYTES_MAX: usize = 4 << 10;
 
@@ -45,7 +51,10 @@ pub(super) struct Job {
     pub(super) store_claim: bool,
     /// It comes from the dispatcher, which hands out only so many at once.
     pub(super) handed: bool,
-    pub(super) replayed: bool,
+    /// Since when its handler puts this attempt off.
+    pub(super) put_off_since: Option<Millis>,
+    /// The death that it answers.
+    pub(super) death: Option<Death>,
 }
 
 /// What to do in the attempt.
@@ -83,12 +92,24 @@ impl Job {
             interrupted: false,
             store_claim: false,
             handed: false,
-            replayed: false,
+            put_off_since: None,
+            death: None,
         }
     }
 
-    /// The next attempt of a stored job.
-    pub(super) fn again(event: Seq, new: &Rc<NewEvent>, job: &store::Job) -> Self {
+    /// The next attempt of a stored job; `jobs` are all of its event.
+    pub(super) fn again(
+        event: Seq,
+        new: &Rc<NewEvent>,
+        job: &store::Job,
+        jobs: &[store::Job],
+    ) -> Self {
+        let dead = job.planned.dead_job.and_then(|dead| jobs.iter().find(|job| job.n == dead));
+        let death = dead.map(|dead| Death {
+            script: Arc::clone(&dead.planned.script),
+            attempts: dead.attempt,
+            message: dead.error.clone().unwrap_or_default(),
+        });
         Self {
             key: JobKey { event, n: job.n },
             event: Rc::clone(new),
@@ -98,13 +119,20 @@ impl Job {
             interrupted: job.state == JobState::Running,
             store_claim: false,
             handed: false,
-            replayed: false,
+            put_off_since: job.put_off_since,
+            death,
         }
     }
 
     /// The number of this attempt.
     fn attempt(&self) -> u32 {
         self.used.saturating_add(1)
+    }
+
+    /// Whether a later `emit` or `cancel` may take it back until it has begun, so that beginning is written down.
+    fn can_be_taken_back(&self) -> bool {
+        self.event.order_key.is_some()
+            && matches!(Source::of(&self.event.webhook), Source::Topic(_))
     }
 
     /// Its event has no jobs in the store, and gets no other than this.
@@ -115,7 +143,7 @@ impl Job {
 
 impl Inbox {
     /// Runs it to the end of one attempt. When the runtime stops before it has begun, nothing is written: it is as it was.
-    pub(super) async fn attempt(&self, generation: &Generation, job: Job) {
+    pub(super) async fn attempt(self: &Rc<Self>, generation: &Pinned, job: Job) {
         let handler = match self.work(generation, &job) {
             Work::End(outcome) => return self.end_unused(generation, &job, outcome).await,
             Work::Handle(handler) => handler,
@@ -135,7 +163,7 @@ impl Inbox {
             return self.handle(generation, &job, handler, passes).await;
         }
         // It has stood in line meanwhile: what begins now begins with what is newest now.
-        let newest = self.current.load_full();
+        let newest = Rc::new(self.current.load_full());
         match self.work(&newest, &job) {
             Work::End(outcome) => self.end_unused(&newest, &job, outcome).await,
             Work::Handle(handler) => self.handle(&newest, &job, handler, passes).await,
@@ -150,7 +178,7 @@ impl Inbox {
         let Some(pattern) = &job.planned.pattern else {
             return self.placeholder(generation, job);
         };
-        match generation.resolve(script, webhook, pattern) {
+        match generation.resolve(script, webhook, pattern, job.planned.dead_job.is_some()) {
             Some(handler) => Work::Handle(handler),
             None if generation.broken.iter().any(|broken| **broken == *script) => {
                 Work::End(waiting_for(script))
@@ -171,9 +199,16 @@ impl Inbox {
                 Outcome::Ignored(format!("`{name}` is gone").into())
             });
         };
-        let jobs: Vec<PlannedJob> = matches_of(script, &job.event.webhook, &job.event.kind)
-            .map(|(_, pattern)| PlannedJob { script: Arc::clone(name), pattern: Some(pattern) })
-            .collect();
+        let jobs = match job.planned.dead_job {
+            Some(dead_job) => plan::of_death_in(generation, name, &job.event.webhook, dead_job),
+            None => matches_of(script, &job.event.webhook, &job.event.kind)
+                .map(|(_, pattern)| PlannedJob {
+                    script: Arc::clone(name),
+                    pattern: Some(pattern),
+                    dead_job: None,
+                })
+                .collect(),
+        };
         Work::End(if jobs.is_empty() {
             Outcome::Ignored(format!("`{name}` has no handler for this type").into())
         } else {
@@ -197,8 +232,8 @@ impl Inbox {
             let entering = self.gates.enter(&handler_gate(&script.name, at), limit);
             passes[0] = Some(self.wait(job, entering, Refused::ByHandler).await?);
         }
-        let webhook = generation.webhook(&job.event.webhook);
-        if let Some(limit) = webhook.and_then(|webhook| webhook.concurrency) {
+        let bounds = generation.bounds(&job.event.webhook);
+        if let Some(limit) = bounds.and_then(|bounds| bounds.concurrency) {
             let entering = self.gates.enter(&job.event.webhook, limit);
             passes[1] = Some(self.wait(job, entering, Refused::ByWebhook).await?);
         }
@@ -220,7 +255,13 @@ impl Inbox {
     }
 
     /// Runs the handler and commits its end.
-    async fn handle(&self, generation: &Generation, job: &Job, at: HandlerRef, passes: Passes) {
+    async fn handle(
+        self: &Rc<Self>,
+        generation: &Pinned,
+        job: &Job,
+        at: HandlerRef,
+        passes: Passes,
+    ) {
         let started_at = clock::now();
         let outcome = self.run(generation, job, at, started_at).await;
         drop(passes);
@@ -231,23 +272,23 @@ impl Inbox {
 
     /// Runs it until it commits without a conflict or fails; with the attempts used then. `None`: nothing is left to write.
     async fn run(
-        &self,
-        generation: &Generation,
+        self: &Rc<Self>,
+        generation: &Pinned,
         job: &Job,
         at: HandlerRef,
         started_at: Millis,
     ) -> Option<(u32, Outcome)> {
         let (script, handler) = generation.handler(at);
-        let Some(webhook) = generation.webhook(&job.event.webhook) else {
+        let Some(bounds) = generation.bounds(&job.event.webhook) else {
             let reason = format!("config.toml has no webhook `{}` any more", job.event.webhook);
             return Some((job.used, Outcome::Ignored(reason.into())));
         };
-        let retry = handler.options.retry.unwrap_or(webhook.retry);
+        let retry = handler.options.retry.unwrap_or(bounds.retry);
         if job.interrupted && job.used > retry.max {
             let error = "the process ended each time while this event was handled";
-            return Some((job.used, Outcome::Dead(error.into())));
+            return Some((job.used, dead(generation, job, error.into())));
         }
-        if job.store_claim && !self.claim(job).await {
+        if (job.store_claim || job.can_be_taken_back()) && !self.claim(job).await {
             return None;
         }
         let attempt = job.attempt();
@@ -259,10 +300,11 @@ impl Inbox {
                 received_at: job.event.received_at,
                 request: job.event.request.clone(),
                 body: job.event.body.clone(),
-                data: webhook.data(),
+                data: bounds.data,
                 attempt,
                 last_attempt: attempt > retry.max,
-                replayed: job.replayed,
+                replayed: job.event.replay_of.is_some(),
+                death: job.death.clone(),
             };
             let seed = seed(job);
             let given = Given::new(seed, job.event.id.to_string(), &script.name);
@@ -272,7 +314,7 @@ impl Inbox {
                 handler: at.handler,
                 input: Input::Event(Rc::new(input)),
                 given,
-                timeout: handler.options.timeout.or(webhook.timeout),
+                timeout: handler.options.timeout.or(bounds.timeout),
             };
             let Executed { end, effects } = self.executor.execute(run).await;
             let outcome = match end.result {
@@ -283,17 +325,24 @@ impl Inbox {
                 Err(Failure::Ended { ending: Ending::Cancelled, .. }) => {
                     return Some((job.used, returned("the runtime stopped")));
                 }
+                Err(Failure::ByHandler(AttemptEnd::RetryLater { delay, reason })) => {
+                    return Some(put_off(generation, job, &retry, delay, reason));
+                }
                 Err(failure) => {
-                    return Some((attempt, self.failed(job, &retry, attempt, &failure)));
+                    return Some((attempt, failed(generation, job, &retry, attempt, &failure)));
                 }
             };
             match self.commit(generation, job, attempt, started_at, outcome).await {
-                Committed::Conflict => {}
-                Committed::Yes | Committed::Stale => return None,
+                Ok(Committed::Conflict) => {}
+                Ok(Committed::Yes(_) | Committed::Stale) => return None,
+                Err(full) => {
+                    let error = format!("what it emits has no place: {full}");
+                    return Some((attempt, again_or_dead(generation, job, &retry, attempt, error)));
+                }
             }
         }
         let error = format!("its documents changed under it {CONFLICT_RERUNS_MAX} times in a row");
-        Some((attempt, again_or_dead(&retry, attempt, error)))
+        Some((attempt, again_or_dead(generation, job, &retry, attempt, error)))
     }
 
     /// After an unclean stop an attempt is written down before it starts. False: there is nothing to start.
@@ -301,7 +350,7 @@ impl Inbox {
         loop {
             let claim = self.executor.store.claim(job.key, job.plan.clone(), job.attempt());
             match claim.await {
-                Ok(Committed::Yes) => return true,
+                Ok(Committed::Yes(_)) => return true,
                 Ok(Committed::Conflict | Committed::Stale) => return false,
                 Err(_) if self.notes.is_stopping() => return false,
                 Err(error) => {
@@ -312,33 +361,32 @@ impl Inbox {
         }
     }
 
-    fn failed(&self, job: &Job, retry: &Backoff, attempt: u32, failure: &Failure) -> Outcome {
-        let error = describe(failure);
-        tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {error}");
-        again_or_dead(retry, attempt, error)
-    }
-
     /// The end of an attempt that did not run.
-    async fn end_unused(&self, generation: &Generation, job: &Job, outcome: Outcome) {
+    async fn end_unused(self: &Rc<Self>, generation: &Pinned, job: &Job, outcome: Outcome) {
         self.end(generation, job, job.used, clock::now(), outcome).await;
     }
 
     async fn end(
-        &self,
-        generation: &Generation,
+        self: &Rc<Self>,
+        generation: &Pinned,
         job: &Job,
         used: u32,
         started_at: Millis,
         outcome: Outcome,
     ) {
-        if let Outcome::Dead(error) = &outcome {
+        if let Outcome::Dead { error, .. } = &outcome {
             tracing::error!(event = %job.event.id, script = %job.planned.script, attempt = used, "dead letter: no attempt is left; {error}");
         }
-        let waits = matches!(
-            outcome,
-            Outcome::Retry { .. } | Outcome::Returned { .. } | Outcome::Resolved { .. }
-        );
-        self.commit(generation, job, used, started_at, outcome).await;
+        let waits = match &outcome {
+            Outcome::Dead { then, .. } => !then.is_empty(),
+            Outcome::Done(_) | Outcome::Ignored(_) => false,
+            Outcome::Retry { .. }
+            | Outcome::Returned { .. }
+            | Outcome::PutOff { .. }
+            | Outcome::Resolved { .. } => true,
+        };
+        // Only what emits can find no place, and this emits nothing.
+        _ = self.commit(generation, job, used, started_at, outcome).await;
         if waits {
             self.wake_if_reloaded(generation, &job.planned.script).await;
             self.notes.wake();
@@ -361,15 +409,16 @@ impl Inbox {
         }
     }
 
-    /// Asks the store until it answers; the runtime's stop ends it, and then the job is as it was before this attempt.
+    /// Asks the store until it answers; the runtime's stop ends it, and then the job is as it was before this attempt. An error is `Full`: what it
+    /// emits has no place.
     async fn commit(
-        &self,
-        generation: &Generation,
+        self: &Rc<Self>,
+        generation: &Pinned,
         job: &Job,
         used: u32,
         started_at: Millis,
         outcome: Outcome,
-    ) -> Committed {
+    ) -> Result<Committed, StoreError> {
         loop {
             let finish = Finish {
                 job: job.key,
@@ -378,20 +427,71 @@ impl Inbox {
                 started_at,
                 ended_at: clock::now(),
                 generation: generation.number,
+                ordered: job.event.order_key.is_some(),
                 outcome: outcome.clone(),
             };
             match self.executor.store.finish(finish).await {
-                Ok(committed) => return committed,
+                Ok(Committed::Yes(after)) => {
+                    let emits = match outcome {
+                        Outcome::Done(effects) => effects.emits,
+                        _ => Vec::new(),
+                    };
+                    self.follow(generation, after, emits);
+                    if matches!(Source::of(&job.event.webhook), Source::Timer(_)) {
+                        self.notes.timer_ended();
+                    }
+                    return Ok(Committed::Yes(After::default()));
+                }
+                Ok(committed) => return Ok(committed),
+                Err(full @ StoreError::Full { .. }) => return Err(full),
                 Err(error) => {
                     tracing::error!(event = %job.event.id, "the end of an attempt cannot be stored yet: {error}");
                     if self.notes.is_stopping() {
-                        return Committed::Stale;
+                        return Ok(Committed::Stale);
                     }
                     tokio::time::sleep(COMMIT_PAUSE).await;
                 }
             }
         }
     }
+}
+
+fn failed(
+    generation: &Generation,
+    job: &Job,
+    retry: &Backoff,
+    attempt: u32,
+    failure: &Failure,
+) -> Outcome {
+    let error = describe(failure);
+    tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {error}");
+    match failure {
+        Failure::ByHandler(AttemptEnd::GiveUp { .. }) => dead(generation, job, error.into()),
+        _ => again_or_dead(generation, job, retry, attempt, error),
+    }
+}
+
+/// The handler asked for another time. That uses no attempt, but for a handler that has asked for a day.
+fn put_off(
+    generation: &Generation,
+    job: &Job,
+    retry: &Backoff,
+    delay: Duration,
+    reason: Box<str>,
+) -> (u32, Outcome) {
+    let now = clock::now();
+    let due_at = now.plus(delay);
+    tracing::debug!(event = %job.event.id, script = %job.planned.script, "put off by its handler until {due_at}: {reason}");
+    let asked_for = job.put_off_since.map_or(Duration::ZERO, |since| since.until(now));
+    if asked_for < PUT_OFF_MAX {
+        return (job.used, Outcome::PutOff { due_at, reason });
+    }
+    let attempt = job.attempt();
+    let error = format!("put off by its handler for a day: {reason}").into();
+    if attempt > retry.max {
+        return (attempt, dead(generation, job, error));
+    }
+    (attempt, Outcome::Retry { due_at, error })
 }
 
 /// The name of the gate of one registration.
@@ -412,11 +512,26 @@ fn waiting_for(script: &str) -> Outcome {
     Outcome::Returned { due_at: clock::now().plus(BROKEN_SCRIPT_PAUSE), reason: reason.into() }
 }
 
-fn again_or_dead(retry: &Backoff, attempt: u32, error: String) -> Outcome {
+fn again_or_dead(
+    generation: &Generation,
+    job: &Job,
+    retry: &Backoff,
+    attempt: u32,
+    error: String,
+) -> Outcome {
     match retry.wait(attempt, clock::chance()) {
         Some(wait) => Outcome::Retry { due_at: clock::now().plus(wait), error: error.into() },
-        None => Outcome::Dead(error.into()),
+        None => dead(generation, job, error.into()),
     }
+}
+
+/// No attempt is left. What answers a death has nobody to answer its own.
+fn dead(generation: &Generation, job: &Job, error: Box<str>) -> Outcome {
+    let then = match job.planned.dead_job {
+        None => plan::of_death(generation, &job.event.webhook, job.key.n),
+        Some(_) => Arc::default(),
+    };
+    Outcome::Dead { error, then }
 }
 
 /// The same for every attempt of a job, so that `uuid()` gives the same in a rerun.
@@ -432,6 +547,9 @@ fn describe(failure: &Failure) -> String {
             frame.one_line()
         }
         Failure::ThrownAnswer(answer) => format!("threw status({})", answer.status),
+        Failure::ByHandler(
+            AttemptEnd::GiveUp { reason } | AttemptEnd::RetryLater { reason, .. },
+        ) => reason.clone().into_string(),
         Failure::Ended { ending, frame: None } => ending.to_string(),
         Failure::Runaway => "allocated without bound (`scripts.memory_budget`)".to_owned(),
         Failure::Panicked => {

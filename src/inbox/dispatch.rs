@@ -10,14 +10,18 @@ use tokio::sync::mpsc;
 
 use super::attempt::Job;
 use super::{Gates, InHand, Inbox, Notes, plan};
-use crate::clock;
+use crate::clock::{self, Millis};
 use crate::generation::{Generation, Pinned};
-use crate::store::{JobKey, Opened, Seq, Store, StoreError, StoredEvent};
+use crate::store::{
+    Committed, JobKey, Opened, Seq, Store, StoreError, StoredEvent, Turn, Undispatched,
+};
 
 /// What one worker may have in hand from here, beside what stands in line at a gate.
 const HANDED_PER_WORKER: usize = 64;
 /// Recovery reads no further while so many events wait here for a gate.
 const WAITING_MAX: usize = 100_000;
+/// Events that one step of recovery looks at, so that no read takes long.
+const RECOVERED_AT_ONCE: i64 = 20_000;
 /// Rows of one look into the store.
 const PAGE: usize = 256;
 /// The longest sleep: whatever was missed is found then.
@@ -30,6 +34,8 @@ const PAUSE: Duration = Duration::from_secs(1);
 pub(crate) enum Handed {
     /// Its first dispatch: all of its jobs.
     Event(Seq),
+    /// Its jobs, made and not begun: its turn has come for some of them only.
+    Plan(Seq),
     /// The next attempt of one job.
     Job(JobKey),
 }
@@ -49,6 +55,23 @@ pub(crate) fn channels(workers: usize) -> (Vec<mpsc::Sender<Assignment>>, Vec<As
     (0..workers).map(|_| mpsc::channel(HANDED_PER_WORKER)).unzip()
 }
 
+/// An event without jobs.
+#[derive(Clone, Copy)]
+struct Waiting {
+    event: Seq,
+    plan: bool,
+}
+
+impl Waiting {
+    fn of(found: &Undispatched) -> Self {
+        Self { event: found.event, plan: found.plan }
+    }
+
+    fn handed(self) -> Handed {
+        if self.plan { Handed::Plan(self.event) } else { Handed::Event(self.event) }
+    }
+}
+
 /// The dispatcher's state.
 pub(crate) struct Dispatcher {
     store: Arc<dyn Store>,
@@ -57,8 +80,8 @@ pub(crate) struct Dispatcher {
     workers: Vec<mpsc::Sender<Assignment>>,
     next_worker: usize,
     in_hand: HashSet<Handed>,
-    /// By webhook: events that have no jobs yet and no worker. Eight bytes an event, so that `max_pending` of them are a few megabytes.
-    waiting: BTreeMap<Arc<str>, VecDeque<Seq>>,
+    /// By webhook: events that have no jobs yet and no worker. Few bytes an event, so that `max_pending` of them are a few megabytes.
+    waiting: BTreeMap<Arc<str>, VecDeque<Waiting>>,
     /// Events that were there at the start: up to here they have been read, and where they end.
     recovered: Seq,
     opened: Opened,
@@ -117,13 +140,38 @@ impl Dispatcher {
                 }
             }
         }
+        let next_emitted = self.promote(now).await?;
         self.hand_waiting();
         while self.room() > 0 && self.recovered < self.opened.last && self.recover().await? {}
         if self.room() == 0 {
             return Ok(LOOK_AGAIN);
         }
-        let next = self.store.next_due(now).await?;
+        let next_due = self.store.next_due(now).await?;
+        let next = [next_due, next_emitted].into_iter().flatten().min();
         Ok(next.map_or(LOOK_AGAIN, |next| now.until(next).min(LOOK_AGAIN)))
+    }
+
+    /// Makes events of what was emitted for a time that has come; when the next one does.
+    async fn promote(&mut self, now: Millis) -> Result<Option<Millis>, StoreError> {
+        loop {
+            let next = self.store.next_scheduled().await?;
+            let is_due = next.is_some_and(|next| next <= now);
+            if !is_due || self.waiting_count() >= WAITING_MAX {
+                return Ok(next);
+            }
+            for Turn { event, webhook, plan } in self.store.promote(now, PAGE).await? {
+                self.wait(Undispatched { event, webhook, plan });
+            }
+        }
+    }
+
+    fn wait(&mut self, found: Undispatched) {
+        let waiting = Waiting::of(&found);
+        self.waiting.entry(found.webhook).or_default().push_back(waiting);
+    }
+
+    fn waiting_count(&self) -> usize {
+        self.waiting.values().map(VecDeque::len).sum()
     }
 
     /// A worker has it in hand: it was handed out, or it is one of several of an event that a worker began.
@@ -140,9 +188,9 @@ impl Dispatcher {
         for job in std::mem::take(&mut lists.released) {
             lists.claimed.remove(&job);
         }
-        for overflow in lists.overflow.drain(..) {
-            self.waiting.entry(overflow.webhook).or_default().push_back(overflow.event);
-        }
+        let overflow = std::mem::take(&mut lists.overflow);
+        drop(lists);
+        overflow.into_iter().for_each(|found| self.wait(found));
     }
 
     /// One event of each webhook in turn, as long as its gate takes more.
@@ -159,12 +207,12 @@ impl Dispatcher {
         if self.room() == 0 || !self.gates.has_room(webhook) {
             return false;
         }
-        let Some(&event) = self.waiting.get(webhook).and_then(VecDeque::front) else {
+        let Some(&waiting) = self.waiting.get(webhook).and_then(VecDeque::front) else {
             return false;
         };
         // A worker that found the gate full has told so, and not yet that it is through with it.
-        let handed = Handed::Event(event);
-        if self.in_hand.contains(&handed) || !self.hand(handed, event) {
+        let handed = waiting.handed();
+        if self.in_hand.contains(&handed) || !self.hand(handed, waiting.event) {
             return false;
         }
         self.waiting.get_mut(webhook).and_then(VecDeque::pop_front).is_some()
@@ -172,23 +220,25 @@ impl Dispatcher {
 
     /// The next page of what an earlier process accepted and did not get to. False when it can go no further now.
     async fn recover(&mut self) -> Result<bool, StoreError> {
-        if self.waiting.values().map(VecDeque::len).sum::<usize>() >= WAITING_MAX {
+        if self.waiting_count() >= WAITING_MAX {
             return Ok(false);
         }
-        let page = self
-            .store
-            .undispatched(self.recovered, self.opened.last, self.room().min(PAGE))
-            .await?;
-        if page.is_empty() {
-            self.recovered = self.opened.last;
-        }
+        let limit = self.room().min(PAGE);
+        // Events that wait for others of their key are passed over, so a page may be far to look for.
+        let up_to = Seq(self.recovered.0.saturating_add(RECOVERED_AT_ONCE)).min(self.opened.last);
+        let page = self.store.undispatched(self.recovered, up_to, limit).await?;
+        let is_last = page.len() < limit;
         for found in page {
+            let (event, handed) = (found.event, Waiting::of(&found).handed());
             if !self.gates.has_room(&found.webhook) {
-                self.waiting.entry(found.webhook).or_default().push_back(found.event);
-            } else if !self.hand(Handed::Event(found.event), found.event) {
+                self.wait(found);
+            } else if !self.hand(handed, event) {
                 return Ok(false);
             }
-            self.recovered = found.event;
+            self.recovered = event;
+        }
+        if is_last {
+            self.recovered = up_to;
         }
         Ok(true)
     }
@@ -242,7 +292,8 @@ impl Drop for Ended {
 
 impl Inbox {
     async fn assigned(self: &Rc<Self>, generation: &Pinned, assignment: Assignment) {
-        let (Handed::Event(seq) | Handed::Job(JobKey { event: seq, .. })) = assignment.handed;
+        let (Handed::Event(seq) | Handed::Plan(seq) | Handed::Job(JobKey { event: seq, .. })) =
+            assignment.handed;
         let stored = loop {
             match self.executor.store.load(seq).await {
                 Ok(Some(stored)) => break stored,
@@ -254,11 +305,33 @@ impl Inbox {
                 }
             }
         };
+        if let Handed::Plan(seq) = assignment.handed {
+            return self.plan(generation, seq, &stored).await;
+        }
         let mut jobs = jobs_of(generation, assignment.handed, stored);
         for job in &mut jobs {
             (job.handed, job.store_claim) = (true, assignment.store_claim);
         }
         self.attempts(generation, jobs).await;
+    }
+
+    /// Makes the jobs of an event that may begin in part; those that may are due.
+    async fn plan(self: &Rc<Self>, generation: &Pinned, seq: Seq, stored: &StoredEvent) {
+        let plan = plan::of(generation, &stored.event.webhook, &stored.event.kind);
+        loop {
+            match self.executor.store.plan(seq, Arc::clone(&plan)).await {
+                Ok(Committed::Yes(after)) => {
+                    self.follow(generation, after, Vec::new());
+                    return self.notes.wake();
+                }
+                Ok(Committed::Conflict | Committed::Stale) => return,
+                Err(_) if self.notes.is_stopping() => return,
+                Err(error) => {
+                    tracing::error!("the jobs of an event cannot be stored yet: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
     }
 }
 
@@ -270,10 +343,10 @@ fn jobs_of(generation: &Generation, handed: Handed, stored: StoredEvent) -> Vec<
             let plan = plan::of(generation, &event.webhook, &event.kind);
             (0..plan.len()).map(|n| Job::first(seq, &event, n, &plan)).collect()
         }
-        Handed::Event(_) => Vec::new(),
+        Handed::Event(_) | Handed::Plan(_) => Vec::new(),
         Handed::Job(key) => {
             let waiting = jobs.iter().filter(|job| job.n == key.n && !job.state.is_final());
-            waiting.map(|job| Job::again(seq, &event, job)).collect()
+            waiting.map(|job| Job::again(seq, &event, job, &jobs)).collect()
         }
     }
 }

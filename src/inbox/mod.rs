@@ -15,13 +15,14 @@ use arc_swap::ArcSwap;
 use crate::execution::Executor;
 use crate::generation::{Generation, HandlerRef, Pinned};
 use crate::script::handler::Handler;
-use crate::store::{Accepted, Answer, NewEvent, Seq, StoreError};
+use crate::store::{Accepted, After, Answer, Emit, NewEvent, Seq, StoreError};
 
 mod attempt;
 pub(crate) mod dispatch;
 mod gate;
 mod notes;
 mod plan;
+pub(crate) mod timers;
 
 pub(crate) use self::attempt::WAKE_MAX;
 pub(crate) use self::gate::{Closed, Gates, Pass};
@@ -76,7 +77,7 @@ impl Inbox {
             || self.in_hand_bytes.get() >= IN_HAND_BYTES_MAX
             || self.notes.is_stopping();
         let is_gated =
-            generation.webhook(&event.webhook).is_some_and(|webhook| webhook.concurrency.is_some());
+            generation.bounds(&event.webhook).is_some_and(|bounds| bounds.concurrency.is_some());
         if is_full || (is_gated && !self.gates.has_room(&event.webhook)) {
             self.notes.overflow(seq, &event.webhook);
             return;
@@ -86,6 +87,33 @@ impl Inbox {
             inbox.first_attempts(generation, seq, event).await;
             drop(in_hand);
         });
+    }
+
+    /// Takes over what a commit leaves to be done: the events that it began, and those whose turn has come.
+    pub(crate) fn follow(self: &Rc<Self>, generation: &Pinned, after: After, emits: Vec<Emit>) {
+        self.notes.turns(after.turns);
+        let emitted = emits.into_iter().filter_map(|emit| match emit {
+            Emit::Event { event, due_at, .. } => Some((event, due_at)),
+            Emit::Cancel { .. } => None,
+        });
+        for ((event, due_at), accepted) in emitted.zip(after.emitted) {
+            match accepted {
+                Some(accepted) => self.taken(Rc::clone(generation), accepted, event),
+                // The dispatcher makes an event of it when it is due.
+                None if due_at.is_some() => self.notes.wake(),
+                None => {}
+            }
+        }
+    }
+
+    /// An event is committed; what is to be done with it now.
+    fn taken(self: &Rc<Self>, generation: Pinned, accepted: Accepted, event: NewEvent) {
+        match accepted {
+            Accepted::New(seq) => self.accepted(generation, seq, event),
+            Accepted::Behind { .. } | Accepted::Duplicate { .. } | Accepted::Revived(_) => {
+                self.notes.taken(accepted, &event.webhook);
+            }
+        }
     }
 
     /// A place for a run of a route's handler, where its registration bounds them.
@@ -178,12 +206,7 @@ struct Delivered {
 
 impl Delivered {
     fn take_over(self, accepted: Accepted) {
-        match accepted {
-            Accepted::New(seq) => self.inbox.accepted(self.generation, seq, self.event),
-            // Its jobs are due.
-            Accepted::Revived(_) => self.inbox.notes.wake(),
-            Accepted::Duplicate { .. } => {}
-        }
+        self.inbox.taken(self.generation, accepted, self.event);
     }
 }
 

@@ -8,13 +8,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::{JobKey, Seq, Undispatched};
+use crate::store::{Accepted, JobKey, Seq, Turn, Undispatched};
 
 /// Shared by the workers and the dispatcher.
 #[derive(Default)]
 pub(crate) struct Notes {
     lists: Mutex<Lists>,
     wake: Notify,
+    timers: Notify,
     /// Of what the dispatcher has handed out, how much stands in line at a gate: it keeps nobody from running.
     in_line: AtomicUsize,
     stopping: AtomicBool,
@@ -67,8 +68,43 @@ impl Notes {
     }
 
     pub(super) fn overflow(&self, event: Seq, webhook: &Arc<str>) {
-        self.lists().overflow.push_back(Undispatched { event, webhook: Arc::clone(webhook) });
+        let webhook = Arc::clone(webhook);
+        self.lists().overflow.push_back(Undispatched { event, webhook, plan: false });
         self.wake.notify_one();
+    }
+
+    /// Events whose turn has come.
+    pub(super) fn turns(&self, turns: Vec<Turn>) {
+        if turns.is_empty() {
+            return;
+        }
+        let undispatched = |Turn { event, webhook, plan }| Undispatched { event, webhook, plan };
+        self.lists().overflow.extend(turns.into_iter().map(undispatched));
+        self.wake.notify_one();
+    }
+
+    /// An event was taken by somebody who runs none: the dispatcher does.
+    pub(crate) fn taken(&self, accepted: Accepted, webhook: &Arc<str>) {
+        match accepted {
+            Accepted::New(event) => self.overflow(event, webhook),
+            Accepted::Behind { event, plan: true } => {
+                self.turns(vec![Turn { event, webhook: Arc::clone(webhook), plan: true }]);
+            }
+            // Its turn comes with the end of another.
+            Accepted::Behind { plan: false, .. } | Accepted::Duplicate { .. } => {}
+            // Its jobs are due.
+            Accepted::Revived(_) => self.wake(),
+        }
+    }
+
+    /// An event of a timer has ended: the next may be overdue.
+    pub(super) fn timer_ended(&self) {
+        self.timers.notify_one();
+    }
+
+    /// The next time that one has, or has since the last look.
+    pub(super) async fn any_timer_ended(&self) {
+        self.timers.notified().await;
     }
 
     pub(super) fn claim(&self, jobs: impl Iterator<Item = JobKey>) {

@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::frame::Frame;
 use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
+use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::script::coroutine;
 use crate::script::handler::Script;
@@ -196,14 +197,17 @@ impl Runtime {
             socket,
             Arc::clone(&shared),
             Arc::clone(&process),
+            Arc::clone(&notes),
             stopping,
         ));
         let dispatcher = Dispatcher::new(&shared, &gates, &notes, senders);
+        let timers = Timers::new(&shared, &notes, &process.current).run(following.clone());
         let waking =
             wake_scripts(Arc::clone(&shared), Arc::clone(&notes), Arc::clone(&process), following);
         let written = Arc::clone(&store);
         spawn_vital(&vitals, "the dispatcher", dispatcher.run());
         spawn_vital(&vitals, "the waking of jobs", waking);
+        spawn_vital(&vitals, "the timers", timers);
         spawn_vital(&vitals, "retention", retention::run(shared, config));
         spawn_vital(&vitals, "the store", async move { written.ended().await });
         Ok(Self { process, address, store, notes, hints, stop, workers: threads, loader, ended })

@@ -63,6 +63,11 @@ impl Schedule {
         Ok(Self(Kind::Cron(cron, zone)))
     }
 
+    /// Whether it follows the wall clock's own hours and days, which an interval does not.
+    pub(crate) fn is_cron(&self) -> bool {
+        matches!(self.0, Kind::Cron { .. })
+    }
+
     /// The first time strictly after `after`: for an interval that much later. `None` at the end of time.
     pub(crate) fn next_after(&self, after: Millis) -> Option<Millis> {
         let next = match &self.0 {

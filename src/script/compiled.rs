@@ -82,10 +82,16 @@ impl Compiled {
         &self,
         handler: usize,
         input: Dynamic,
+        second: Option<Dynamic>,
     ) -> Result<Dynamic, Box<EvalAltResult>> {
-        match self.functions.get(handler) {
-            Some(function) => function.call::<Dynamic>(&self.engine, &self.nothing, (input,)),
-            None => Err(current::fail("this handler is gone")),
+        match (self.functions.get(handler), second) {
+            (Some(function), None) => {
+                function.call::<Dynamic>(&self.engine, &self.nothing, (input,))
+            }
+            (Some(function), Some(second)) => {
+                function.call::<Dynamic>(&self.engine, &self.nothing, (input, second))
+            }
+            (None, _) => Err(current::fail("this handler is gone")),
         }
     }
 

@@ -167,10 +167,7 @@ pub(crate) fn ask<T>(
     let reply = coroutine::suspend(Suspend::Call(memory::handed_out(call)?));
     let result = obey().and_then(|()| match &reply {
         HostReply::Failed(error) => Err(thrown(error)),
-        HostReply::Ended => {
-            CURRENT.with(|current| current.end(Ending::Cancelled));
-            Err(terminated(Ending::Cancelled))
-        }
+        HostReply::Ended => Err(end(Ending::Cancelled)),
         reply @ (HostReply::Unit
         | HostReply::Bool(_)
         | HostReply::Count(_)
@@ -179,6 +176,12 @@ pub(crate) fn ask<T>(
     });
     memory::uncharged(|| drop(reply));
     result
+}
+
+/// Ends the run for good; the error is what carries it out of the script.
+pub(crate) fn end(ending: Ending) -> Throw {
+    CURRENT.with(|current| current.end(ending));
+    terminated(ending)
 }
 
 /// What the run was given, for what it may know without asking.

@@ -2,6 +2,7 @@
 //! own writes; nothing here touches a database.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
@@ -9,7 +10,10 @@ use super::host_call::HostError;
 use crate::clock::Millis;
 use crate::store::document::increment;
 use crate::store::filter::{Filter, is_newer};
-use crate::store::{Document, DocumentKey, Effects, IfNewer, Json, Number, Read, Version, Write};
+use crate::store::{
+    Document, DocumentKey, Effects, Emit, IfNewer, Json, NewEvent, Number, Pending, Read, Version,
+    Write,
+};
 
 /// The transaction of one run.
 #[derive(Debug, Default)]
@@ -19,8 +23,12 @@ pub(crate) struct Draft {
     seen: BTreeMap<DocumentKey, Seen>,
     /// Increments of documents that the run has not seen.
     blind: BTreeMap<DocumentKey, Vec<(Box<str>, Number)>>,
+    emits: Vec<Emit>,
     bytes: usize,
 }
+
+/// Internal events of one run; who needs more emits one that emits more.
+const EMITS_MAX: usize = 1_000;
 
 /// What an entry takes beside its texts.
 const ENTRY_BYTES: usize = 128;
@@ -199,6 +207,51 @@ impl Draft {
         count
     }
 
+    /// An internal event, with the commit.
+    pub(crate) fn emit(
+        &mut self,
+        event: NewEvent,
+        due_at: Option<Millis>,
+        pending: Pending,
+    ) -> Result<(), HostError> {
+        if self.emits.len() >= EMITS_MAX {
+            let message = format!("a run emits at most {EMITS_MAX} events").into();
+            return Err(HostError { code: "INVALID_ARGUMENT", message });
+        }
+        self.bytes += ENTRY_BYTES + event.body.len() + event.request.len();
+        self.emits.push(Emit::Event { event, due_at, pending });
+        Ok(())
+    }
+
+    /// Whether the run itself has left something of the key waiting; `None`: it has not touched it.
+    pub(crate) fn waits(&self, webhook: &str, key: &str) -> Option<bool> {
+        self.emits.iter().rev().find_map(|emit| match emit {
+            Emit::Event { event, .. } => {
+                let is_of = *event.webhook == *webhook && event.order_key.as_deref() == Some(key);
+                is_of.then_some(true)
+            }
+            Emit::Cancel { webhook: other, key: other_key, .. } => {
+                (**other == *webhook && **other_key == *key).then_some(false)
+            }
+        })
+    }
+
+    /// Takes back what waits of a key; `told` is what the script hears, and the commit compares again.
+    pub(crate) fn cancel(
+        &mut self,
+        webhook: Arc<str>,
+        key: Box<str>,
+        told: bool,
+    ) -> Result<(), HostError> {
+        if self.emits.len() >= EMITS_MAX {
+            let message = format!("a run emits and cancels at most {EMITS_MAX} times").into();
+            return Err(HostError { code: "INVALID_ARGUMENT", message });
+        }
+        self.bytes += ENTRY_BYTES + key.len();
+        self.emits.push(Emit::Cancel { webhook, key, told });
+        Ok(())
+    }
+
     /// Bytes that it holds, nearly: what waits for the commit, and what the run has seen.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes
@@ -206,7 +259,8 @@ impl Draft {
 
     /// What is to be committed.
     pub(crate) fn into_effects(self) -> Effects {
-        Effects { reads: self.reads.into_iter().collect(), writes: self.writes }
+        let reads = self.reads.into_iter().collect();
+        Effects { reads, writes: self.writes, emits: self.emits }
     }
 
     fn state(&self, key: &DocumentKey) -> State {

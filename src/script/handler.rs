@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use super::imports::Imports;
 pub(crate) use super::parts::Parts;
+use super::source;
 use crate::backoff::Backoff;
+use crate::schedule::Schedule;
 
 /// Source texts by path below the scripts folder, such as `lib/money.rhai`.
 pub(crate) type Sources = BTreeMap<Arc<str>, Arc<str>>;
@@ -82,6 +84,36 @@ pub(crate) enum Trigger {
         /// With its `{name}` parts, as registered.
         path: Box<str>,
     },
+    /// What scripts emit under a topic that matches.
+    Topic {
+        /// `*` stands for any run of characters.
+        pattern: Arc<str>,
+    },
+    /// Times.
+    Timer(Timer),
+    /// Dead letters, each once: the compensation of what came before.
+    Death {
+        /// A webhook's name or a topic; `*` stands for any run of characters.
+        of: Arc<str>,
+    },
+}
+
+/// When an `every` runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Timer {
+    /// As registered, its time zone included where it names one.
+    pub(crate) expression: Arc<str>,
+    /// How many of the script had the same expression before it.
+    pub(crate) position: u32,
+    /// What the expression means.
+    pub(crate) schedule: Schedule,
+}
+
+impl Timer {
+    /// Where its events come from, in a script of this name.
+    pub(crate) fn source(&self, script: &str) -> String {
+        source::timer(script, &self.expression, self.position)
+    }
 }
 
 /// Methods that a route can have.

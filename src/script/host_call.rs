@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
-use crate::store::{DocumentKey, Json, Number};
+use crate::store::{DocumentKey, Json, Number, Pending};
 
-/// What a script asks. Provider calls, `emit` and `parallel` will be further variants.
+/// What a script asks. Provider calls will be further variants.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostCall {
     /// Waits.
@@ -73,6 +73,62 @@ pub(crate) enum HostCall {
         collection: Arc<str>,
         /// Which of them.
         filter: Filter,
+    },
+    /// Begins an internal event with the run's commit.
+    Emit(Emission),
+    /// Takes back what was emitted and has not started; whether there was any.
+    Cancel {
+        /// Its topic.
+        topic: Arc<str>,
+        /// Its key.
+        key: Box<str>,
+    },
+    /// Ends this attempt of an event. The script ends with it.
+    EndAttempt(AttemptEnd),
+}
+
+/// One `emit`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Emission {
+    /// Its topic, which is its type too.
+    pub(crate) topic: Arc<str>,
+    /// Any JSON value.
+    pub(crate) payload: Json,
+    /// When it becomes an event.
+    pub(crate) when: When,
+    /// Of several with the same one, only the first becomes an event.
+    pub(crate) id: Option<Box<str>>,
+    /// Those with the same one are handled one at a time.
+    pub(crate) key: Option<Box<str>>,
+    /// What becomes of those of the same key that have not started.
+    pub(crate) pending: Pending,
+}
+
+/// When an internal event begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum When {
+    /// With the commit.
+    Now,
+    /// So long after it was emitted.
+    After(Duration),
+    /// At that time, or with the commit where it has passed.
+    At(Millis),
+}
+
+/// How a handler ends its own attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AttemptEnd {
+    /// Again later; it is no failure.
+    RetryLater {
+        /// How much later.
+        delay: Duration,
+        /// What it waits for.
+        reason: Box<str>,
+    },
+    /// Never again: a dead letter.
+    GiveUp {
+        /// Why.
+        reason: Box<str>,
     },
 }
 

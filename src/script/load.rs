@@ -270,7 +270,7 @@ fn is_deeper(value: &Dynamic, levels: usize, left: &mut usize) -> bool {
     value.read_lock::<FnPtr>().is_some_and(|function| function.iter_curry().any(&mut deeper))
 }
 
-/// The same pattern twice for one webhook, or one route twice.
+/// The same pattern twice for one webhook, one topic, or one route twice.
 fn repeated(candidate: &Candidate, handlers: &[(Handler, FnPtr)]) -> Vec<Frame> {
     let mut seen = HashSet::new();
     let mut frames = Vec::new();
@@ -283,6 +283,9 @@ fn repeated(candidate: &Candidate, handlers: &[(Handler, FnPtr)]) -> Vec<Frame> 
             Trigger::Route { method, path } => {
                 vec![format!("{}(\"{path}\", …)", method.function())]
             }
+            Trigger::Topic { pattern } => vec![format!("on(\"{pattern}\", …)")],
+            Trigger::Death { of } => vec![format!("on_dead(\"{of}\", …)")],
+            Trigger::Timer(_) => Vec::new(),
         };
         for subject in subjects {
             if !seen.insert(subject.clone()) {
@@ -293,15 +296,21 @@ fn repeated(candidate: &Candidate, handlers: &[(Handler, FnPtr)]) -> Vec<Frame> 
     frames
 }
 
-/// A handler takes the one thing it is called with.
+/// A handler takes what it is called with.
 fn parameters(candidate: &Candidate, prepared: &Prepared) -> Vec<Frame> {
-    let wrong = |(_, function): &&(Handler, FnPtr)| {
-        parameter_count(&prepared.ast, function).is_some_and(|count| count != 1)
+    let given = |handler: &Handler| -> &[&str] {
+        match handler.trigger {
+            Trigger::Route { .. } => &["req"],
+            Trigger::Webhook { .. } | Trigger::Topic { .. } | Trigger::Timer(_) => &["event"],
+            Trigger::Death { .. } => &["event", "error"],
+        }
+    };
+    let wrong = |(handler, function): &&(Handler, FnPtr)| {
+        parameter_count(&prepared.ast, function).is_some_and(|count| count != given(handler).len())
     };
     let frame = |(handler, function): &(Handler, FnPtr)| {
         let takes = parameter_count(&prepared.ast, function).unwrap_or(0);
-        let given = if matches!(handler.trigger, Trigger::Route { .. }) { "req" } else { "event" };
-        refusal::wrong_parameters(candidate.site(), handler, takes, given)
+        refusal::wrong_parameters(candidate.site(), handler, takes, given(handler))
     };
     prepared.handlers.iter().filter(wrong).map(frame).collect()
 }

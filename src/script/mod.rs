@@ -3,6 +3,7 @@
 //! (is a new version fit?), `compiled` (a worker's own copy), `run` (drive one run), `host_call` (what it may ask), `api` (the names it sees).
 
 pub(crate) mod handler;
+pub(crate) mod source;
 mod parts;
 pub(crate) mod load;
 pub(crate) mod imports;

@@ -15,7 +15,7 @@ pub(super) fn limit(site: Site<'_>, ending: Ending) -> Frame {
         Ending::Cpu | Ending::Timeout => "its top level runs for too long",
         Ending::Memory => "its top level takes more than `scripts.memory_budget`",
         Ending::Stack => "its top level is nested too deep",
-        Ending::Cancelled => "loading it was cut short",
+        Ending::Cancelled | Ending::ByHandler => "loading it was cut short",
     };
     Frame::error("E0221", format!("`{}` cannot be loaded: {what}", site.path))
         .at(site.place(0..0, ""))
@@ -57,11 +57,13 @@ pub(super) fn wrong_parameters(
     site: Site<'_>,
     handler: &Handler,
     takes: usize,
-    given: &str,
+    given: &[&str],
 ) -> Frame {
-    Frame::error("E0225", format!("this handler takes {takes} parameters, and is called with one"))
+    let count = if given.len() == 1 { "one" } else { "two" };
+    let title = format!("this handler takes {takes} parameters, and is called with {count}");
+    Frame::error("E0225", title)
         .at(place(site, handler))
-        .help(format!("write `|{given}| …`"))
+        .help(format!("write `|{}| …`", given.join(", ")))
 }
 
 /// Its file cannot be read at all.

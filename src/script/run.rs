@@ -18,7 +18,7 @@ use super::compiled::Compiled;
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
 use super::diagnose::{self, Circumstances};
-use super::host_call::{Given, HostCall, HostReply};
+use super::host_call::{AttemptEnd, Given, HostCall, HostReply};
 use super::load::file_of;
 use crate::frame::Frame;
 use crate::{clock, memory, units};
@@ -108,6 +108,8 @@ pub(crate) enum Failure {
         /// Where, if that is known.
         frame: Option<Box<Frame>>,
     },
+    /// It ended the attempt itself.
+    ByHandler(AttemptEnd),
     /// It allocated without bound between two hooks; what it held is lost.
     Runaway,
     /// A native function panicked.
@@ -268,7 +270,7 @@ fn finish(
     limits: &Limits,
 ) -> Result<Answer, Failure> {
     let result = value_of(compiled, handler, input)
-        .and_then(|input| compiled.call(handler, input))
+        .and_then(|value| compiled.call(handler, value, second_of(input)))
         .and_then(|result| memory::handed_out(|| respond::answer(&result)));
     result.map_err(|error| memory::uncharged(|| failure(compiled, limits, &error)))
 }
@@ -287,6 +289,16 @@ fn value_of(
         Input::Request(input) => Ok(request::build(Rc::clone(input))),
         #[cfg(test)]
         Input::Made(make) => Ok(make()),
+    }
+}
+
+/// What `on_dead` gets beside its event.
+fn second_of(input: &Input) -> Option<Dynamic> {
+    match input {
+        Input::Event(input) => input.death.as_ref().map(event::Death::build),
+        Input::Request(_) => None,
+        #[cfg(test)]
+        Input::Made(_) => None,
     }
 }
 

@@ -11,6 +11,7 @@ use crate::id::RequestId;
 use crate::script::Ending;
 use crate::script::api::request::INVALID_PAYLOAD;
 use crate::script::api::respond::Answer;
+use crate::script::host_call::AttemptEnd;
 use crate::script::run::Failure;
 use crate::store::StoreError;
 use crate::webhook::Refusal;
@@ -204,10 +205,12 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
             ..
         }
         | Failure::Runaway => Problem::ScriptLimit.answer(id),
-        Failure::Ended { ending: Ending::Cancelled, .. } | Failure::NoStack => {
-            Problem::Unavailable.answer(id)
-        }
-        Failure::Panicked => Problem::Script.answer(id),
+        Failure::Ended { ending: Ending::Cancelled, .. }
+        | Failure::NoStack
+        | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable.answer(id),
+        Failure::Ended { ending: Ending::ByHandler, .. }
+        | Failure::ByHandler(AttemptEnd::GiveUp { .. })
+        | Failure::Panicked => Problem::Script.answer(id),
     }
 }
 

@@ -54,7 +54,7 @@ async fn accept(context: &Context<'_>, event: NewEvent) -> Response<Body> {
     let (webhook, request) = (Arc::clone(&event.webhook), &context.id);
     let delivery = event.delivery_id.clone();
     match front.inbox.accept(&context.generation, event).await {
-        Ok(Accepted::New(_)) => {}
+        Ok(Accepted::New(_) | Accepted::Behind { .. }) => {}
         Ok(Accepted::Duplicate { same_body: true, .. }) => {
             tracing::debug!(%webhook, %request, "a delivery to `{webhook}` came again");
         }
@@ -96,6 +96,7 @@ async fn by_script(
         attempt: 1,
         last_attempt: true,
         replayed: false,
+        death: None,
     };
     let asked = Asked {
         at: found.handler,

@@ -14,7 +14,7 @@ use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::handler::Trigger;
-use crate::script::host_call::Given;
+use crate::script::host_call::{AttemptEnd, Given};
 use crate::script::run::{Failure, Input};
 use crate::store::Committed;
 
@@ -109,8 +109,13 @@ pub(super) async fn run(context: &Context<'_>, asked: Asked) -> Response<Body> {
         if effects.is_empty() {
             return answer::of_script(answered);
         }
+        let emits = effects.emits.clone();
         match front.store.commit(effects).await {
-            Ok(Committed::Yes | Committed::Stale) => return answer::of_script(answered),
+            Ok(Committed::Yes(after)) => {
+                front.inbox.follow(&context.generation, after, emits);
+                return answer::of_script(answered);
+            }
+            Ok(Committed::Stale) => return answer::of_script(answered),
             Ok(Committed::Conflict) => {}
             Err(error) => {
                 tracing::error!(request = %context.id, script = %script.name, "the effects of a request could not be stored: {error}");
@@ -138,6 +143,12 @@ fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
         }
         Failure::Ended { ending, frame: None } => {
             tracing::error!(%request, script, "a request was ended in `{script}`: {ending}");
+        }
+        Failure::ByHandler(AttemptEnd::RetryLater { reason, .. }) => {
+            tracing::info!(%request, script, "`{script}` asked for a delivery at another time: {reason}");
+        }
+        Failure::ByHandler(AttemptEnd::GiveUp { reason }) => {
+            tracing::error!(%request, script, "`{script}` gave a delivery up: {reason}");
         }
         Failure::Runaway => {
             tracing::error!(%request, script, "a request was ended in `{script}`: it allocated without bound");

@@ -7,6 +7,8 @@
 //! 3. The effects of an attempt and its end are one transaction. A job that has ended never ends again (`Stale`).
 //! 4. A run whose reads have changed commits nothing (`Conflict`).
 //! 5. After a crash at any instant, everything answered `Ok` is there and nothing else is half there.
+//! 6. Of the events of one webhook and order key, a script has one in work at a time, in the order of acceptance. What waits for its next attempt
+//!    keeps the others waiting; what is dead, done or ignored does not. A dead letter that comes back takes its place at the end.
 //!
 //! It never runs code and never looks into a payload.
 
@@ -69,7 +71,28 @@ pub(crate) trait Store: Send + Sync {
         attempt: u32,
     ) -> Answer<Committed>;
 
-    /// Events without jobs with `after` < seq <= `up_to`, in the order of acceptance.
+    /// Makes the jobs of an event whose turn came for some of its scripts only (`Turn::plan`): those of the others wait.
+    fn plan(&self, event: Seq, plan: std::sync::Arc<[PlannedJob]>) -> Answer<Committed>;
+
+    /// Makes events of what was emitted for a time up to `now`, at most `limit`, the earliest first; those that may begin.
+    fn promote(&self, now: Millis, limit: usize) -> Answer<Vec<Turn>>;
+
+    /// When the next emitted event is due.
+    fn next_scheduled(&self) -> Answer<Option<Millis>>;
+
+    /// An occurrence of a timer and its event, in one transaction.
+    fn fire(&self, firing: Firing) -> Answer<Fired>;
+
+    /// Every timer that was seen, and from when on its next occurrence counts.
+    fn timers(&self) -> Answer<Vec<(Box<str>, Millis)>>;
+
+    /// Forgets a timer that no script has any more.
+    fn forget_timer(&self, timer: &str) -> Answer<()>;
+
+    /// Repeats an event on somebody's request; `copy` is the id of the new one where it takes one. `Full` as in `accept`.
+    fn replay(&self, event: EventId, copy: EventId, now: Millis) -> Answer<Replayed>;
+
+    /// Events without jobs with `after` < seq <= `up_to` that may begin, in the order of acceptance.
     fn undispatched(&self, after: Seq, up_to: Seq, limit: usize) -> Answer<Vec<Undispatched>>;
 
     /// Jobs that wait (pending, retrying, parked, or running since before an unclean stop) and are due at `now`, the longest due first.
@@ -130,6 +153,9 @@ pub(crate) trait Reader {
 
     /// Documents of a collection, in the order of their ids.
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;
+
+    /// Whether an internal event of this key waits and has not started.
+    fn waits(&self, webhook: &str, key: &str) -> LocalAnswer<'_, bool>;
 
     /// How many documents of a collection match.
     fn count(&self, collection: &str, filter: filter::Filter) -> LocalAnswer<'_, u64>;

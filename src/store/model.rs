@@ -27,7 +27,7 @@ pub(crate) struct JobKey {
 pub(crate) struct NewEvent {
     /// Ours, made when it was verified.
     pub(crate) id: EventId,
-    /// The webhook's name in config.
+    /// Where it comes from: a webhook's name in config, `on:TOPIC` for what a script emitted, `every:…` for a timer.
     pub(crate) webhook: Arc<str>,
     /// The provider's own id, or what stands for it; `None`: never a duplicate.
     pub(crate) delivery_id: Option<Box<str>>,
@@ -42,13 +42,22 @@ pub(crate) struct NewEvent {
     pub(crate) request: Box<str>,
     /// The body as it was received and verified.
     pub(crate) body: Bytes,
+    /// The event that it repeats on somebody's request.
+    pub(crate) replay_of: Option<EventId>,
 }
 
 /// How the store took a delivery. Each of them is committed, and is answered 200.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Accepted {
-    /// It was not known; this is its place.
+    /// It was not known, and its jobs may begin; this is its place.
     New(Seq),
+    /// It was not known, and an earlier event of its key has not ended: its turn comes with a later commit (`After::turns`).
+    Behind {
+        /// Its place.
+        event: Seq,
+        /// Some of its scripts need not wait: `Store::plan` makes its jobs and says which.
+        plan: bool,
+    },
     /// Known already, and pending or done. `same_body` is true too where the first body is no longer kept.
     Duplicate {
         /// The event that it repeats.
@@ -134,6 +143,8 @@ pub(crate) struct PlannedJob {
     pub(crate) script: Arc<str>,
     /// The pattern that matched first; `None` in a placeholder, for a script that is broken with no older version to run.
     pub(crate) pattern: Option<Arc<str>>,
+    /// The job of the same event whose death this one answers (`on_dead`). Such jobs neither wait for their key nor block it.
+    pub(crate) dead_job: Option<u32>,
 }
 
 /// How an attempt, and with it perhaps the job, ended.
@@ -157,8 +168,20 @@ pub(crate) enum Outcome {
         /// Why it did not end.
         reason: Box<str>,
     },
+    /// The handler asked for another time: no attempt is used, and the job remembers since when it is put off.
+    PutOff {
+        /// When.
+        due_at: Millis,
+        /// What it waits for.
+        reason: Box<str>,
+    },
     /// No attempt is left.
-    Dead(Box<str>),
+    Dead {
+        /// Why.
+        error: Box<str>,
+        /// Jobs that answer this death, made in the same transaction and due at once.
+        then: Arc<[PlannedJob]>,
+    },
     /// A placeholder whose script has loaded: it becomes the first of these jobs, the others are added; all are pending, due then.
     Resolved {
         /// At least one.
@@ -175,7 +198,7 @@ pub(crate) struct Finish {
     pub(crate) job: JobKey,
     /// Every job of the event, in order, to be written first if the event has none yet. Its first attempts bring it, later ones need not.
     pub(crate) plan: Option<Arc<[PlannedJob]>>,
-    /// Attempts used, this one included (not for `Returned` and `Ignored`).
+    /// Attempts used, this one included (not for `Returned`, `PutOff` and `Ignored`).
     pub(crate) attempt: u32,
     /// When the handler was called.
     pub(crate) started_at: Millis,
@@ -183,6 +206,8 @@ pub(crate) struct Finish {
     pub(crate) ended_at: Millis,
     /// The generation of scripts that ran.
     pub(crate) generation: u64,
+    /// Its event has an order key.
+    pub(crate) ordered: bool,
     /// What it came to.
     pub(crate) outcome: Outcome,
 }
@@ -190,12 +215,32 @@ pub(crate) struct Finish {
 /// What a commit of effects came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Committed {
-    /// All of it is on disk.
-    Yes,
+    /// All of it is on disk, and this follows from it.
+    Yes(After),
     /// Something that the run read has changed since, or `if_newer` would now come out otherwise. Nothing was written: run it again.
     Conflict,
     /// The job is already at its end, or gone; nothing was written.
     Stale,
+}
+
+/// What a commit leaves to be done by whoever asked for it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct After {
+    /// For each `Emit::Event` of the effects, in order, how it was taken; `None`: it is not due yet, or gave way to one that waits.
+    pub(crate) emitted: Vec<Option<Accepted>>,
+    /// Events whose turn has come. Each is told once; after a crash the dispatcher finds it.
+    pub(crate) turns: Vec<Turn>,
+}
+
+/// An event without jobs that may begin now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Turn {
+    /// Which.
+    pub(crate) event: Seq,
+    /// Where it comes from.
+    pub(crate) webhook: Arc<str>,
+    /// Only some of its scripts may: `Store::plan` says which.
+    pub(crate) plan: bool,
 }
 
 /// JSON text that is known to be valid.
@@ -248,13 +293,86 @@ pub(crate) struct Effects {
     pub(crate) reads: Vec<(DocumentKey, Version)>,
     /// In the order of the run.
     pub(crate) writes: Vec<(DocumentKey, Write)>,
+    /// Internal events that begin, and those that are taken back, in the order of the run.
+    pub(crate) emits: Vec<Emit>,
 }
 
 impl Effects {
     /// Whether a commit of it could be left out; reads alone change nothing.
     pub(crate) fn is_empty(&self) -> bool {
-        self.writes.is_empty()
+        self.writes.is_empty() && self.emits.is_empty()
     }
+}
+
+/// One `emit` or `cancel` of a run.
+#[derive(Clone, Debug)]
+pub(crate) enum Emit {
+    /// An internal event. One whose delivery id is known makes no second event.
+    Event {
+        /// As a delivery would be accepted; its `webhook` is `on:TOPIC`.
+        event: NewEvent,
+        /// When it becomes an event; `None`: with the commit. Its place within its key is that of the time when it becomes one.
+        due_at: Option<Millis>,
+        /// What becomes of those of the same key that have not started.
+        pending: Pending,
+    },
+    /// Takes back what waits of a key and has not started.
+    Cancel {
+        /// `on:TOPIC`.
+        webhook: Arc<str>,
+        /// Its key.
+        key: Box<str>,
+        /// What the script was told: whether something waits. Where the commit finds otherwise it is a conflict.
+        told: bool,
+    },
+}
+
+/// What an `emit` does with events of the same topic and key that have not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pending {
+    /// Comes beside them.
+    Add,
+    /// Gives way to them.
+    Keep,
+    /// Takes their place.
+    Replace,
+}
+
+/// An occurrence of a timer.
+#[derive(Clone, Debug)]
+pub(crate) struct Firing {
+    /// `every:SCRIPT/EXPRESSION/POSITION`.
+    pub(crate) timer: Box<str>,
+    /// From when on its next occurrence counts.
+    pub(crate) counts_from: Millis,
+    /// Its event; its delivery id names the occurrence, so that none comes twice. `None`: the timer is only seen for the first time.
+    pub(crate) event: Option<NewEvent>,
+}
+
+/// How the store took an occurrence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fired {
+    /// It is an event, and its turn.
+    New(Seq),
+    /// The timer now counts from there; the occurrence had its event before, or has none.
+    Noted,
+    /// An earlier event of the timer has not ended; nothing was changed.
+    Busy,
+}
+
+/// What somebody's wish to repeat an event came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Replayed {
+    /// A dead letter: its dead jobs are pending again with fresh attempts.
+    Resumed(Seq),
+    /// A new event with the same payload, and how it was taken.
+    Anew(Accepted),
+    /// It waits or runs, or an earlier repetition of it does: in this state.
+    NotEnded(JobState),
+    /// Its payload is no longer kept.
+    NoPayload,
+    /// Nobody knows it.
+    Unknown,
 }
 
 /// One change of one document.
@@ -338,6 +456,8 @@ pub(crate) struct Undispatched {
     pub(crate) event: Seq,
     /// Its webhook.
     pub(crate) webhook: Arc<str>,
+    /// As in `Turn`.
+    pub(crate) plan: bool,
 }
 
 /// An event as it was accepted, with the jobs that it has so far; what running them needs.
@@ -362,8 +482,10 @@ pub(crate) struct Job {
     pub(crate) state: JobState,
     /// Attempts used.
     pub(crate) attempt: u32,
-    /// When it may run next; `None` at its end.
+    /// When it may run next; `None` at its end, and while it waits for another to end.
     pub(crate) due_at: Option<Millis>,
+    /// Since when its handler puts off its next attempt.
+    pub(crate) put_off_since: Option<Millis>,
     /// Why the last attempt failed, why it is dead or ignored.
     pub(crate) error: Option<Box<str>>,
 }
@@ -441,4 +563,6 @@ pub(crate) struct Counts {
     pub(crate) pending: u64,
     /// Events with a dead job.
     pub(crate) dead: u64,
+    /// Internal events that are not due yet.
+    pub(crate) scheduled: u64,
 }

@@ -157,6 +157,7 @@ impl Webhook {
             webhook: Arc::clone(&self.name),
             delivery_id,
             order_key,
+            replay_of: None,
             kind: self.kind(delivery.headers, found.as_ref()),
             received_at: now,
             request: request::describe(

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use rhai::{Dynamic, Map};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::form;
@@ -40,6 +40,54 @@ pub(crate) struct EventInput {
     pub(crate) last_attempt: bool,
     /// Whether somebody asked for it again.
     pub(crate) replayed: bool,
+    /// For `on_dead`: what happened to the event.
+    pub(crate) death: Option<Death>,
+}
+
+/// The job that became a dead letter, as `on_dead` hears of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Death {
+    /// Whose handler it was.
+    pub(crate) script: Arc<str>,
+    /// Attempts used.
+    pub(crate) attempts: u32,
+    /// Why the last one failed.
+    pub(crate) message: Box<str>,
+}
+
+impl Death {
+    /// `error` of `|event, error|`.
+    pub(crate) fn build(&self) -> Dynamic {
+        let mut error = Map::new();
+        error.insert("message".into(), self.message.as_ref().into());
+        error.insert("script".into(), self.script.as_ref().into());
+        error.insert("attempts".into(), i64::from(self.attempts).into());
+        error.into()
+    }
+}
+
+/// How an internal event came, in the place of a request: out of this run of this script.
+pub(crate) fn origin(subject: &str, script: &str) -> Box<str> {
+    #[derive(Serialize)]
+    struct Origin<'a> {
+        headers: Empty,
+        query: Empty,
+        params: Empty,
+        content: Content,
+        from: &'a str,
+        script: &'a str,
+    }
+    #[derive(Serialize)]
+    struct Empty {}
+    let origin = Origin {
+        headers: Empty {},
+        query: Empty {},
+        params: Empty {},
+        content: Content::Json,
+        from: subject,
+        script,
+    };
+    serde_json::to_string(&origin).expect("every part is text").into()
 }
 
 /// How a delivery came, beside its body. Most scripts do not look at its headers, so they stay text.

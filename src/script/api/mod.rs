@@ -1,7 +1,9 @@
 //! What scripts see by name: one file a name. What does I/O or belongs to a run stands behind a dot or is a plain function; the pure modules
 //! are named with `::`, each with the rows that describe it, from which `docs` and `check` print.
 
+mod attempt;
 pub(crate) mod db;
+mod emit;
 pub(crate) mod event;
 pub(crate) mod form;
 pub(crate) mod log;
@@ -37,6 +39,8 @@ pub(super) fn register(module: &mut Module) {
     request::register(module);
     respond::register(module);
     db::register(module);
+    emit::register(module);
+    attempt::register(module);
     log::register(module);
     moment::register(module);
     vars::register(module);

@@ -12,6 +12,21 @@ pub(crate) fn of_webhook(map: &Map) -> Result<Options, Throw> {
     read(map, &["timeout", "retry", "concurrency"])
 }
 
+/// Of `on` and `on_dead`.
+pub(crate) fn of_event(map: &Map) -> Result<Options, Throw> {
+    of_webhook(map)
+}
+
+/// Of `every`; its time zone is not among what bounds a run.
+pub(crate) fn of_timer(map: &Map) -> Result<(Options, Option<String>), Throw> {
+    let mut rest = map.clone();
+    let zone = rest.remove("tz").map(|zone| {
+        text(&zone)
+            .ok_or_else(|| fail("option `tz`: the name of a time zone such as \"Europe/Berlin\""))
+    });
+    Ok((read(&rest, &["tz", "timeout", "retry"])?, zone.transpose()?))
+}
+
 /// Of `get`, `post` and the others.
 pub(crate) fn of_route(map: &Map) -> Result<Options, Throw> {
     read(map, &["auth", "timeout", "max_body", "concurrency", "cors"])
@@ -21,10 +36,7 @@ fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
     let mut options = Options::default();
     for (name, value) in map {
         if !known.contains(&name.as_str()) {
-            return Err(fail(&format!(
-                "unknown option `{name}`; here may stand {}",
-                known.join(", ")
-            )));
+            return Err(unknown(name, known));
         }
         let wrong = |wanted: &str| fail(&format!("option `{name}`: {wanted}, not {}", kind(value)));
         match name.as_str() {
@@ -56,6 +68,11 @@ fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
         }
     }
     Ok(options)
+}
+
+/// An option that nobody knows, with those that there are.
+pub(super) fn unknown(name: &str, known: &[&str]) -> Throw {
+    fail(&format!("unknown option `{name}`; here may stand {}", known.join(", ")))
 }
 
 fn retry(value: &Dynamic) -> Result<Backoff, Throw> {

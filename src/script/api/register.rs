@@ -1,4 +1,4 @@
-//! `webhook`, `get`, `post`, `put`, `patch`, `delete`: what the top level of a script calls. Each call becomes one `Handler` and its function;
+//! `webhook`, `on`, `every`, `on_dead`, `get`, `post`, `put`, `patch`, `delete`: what the top level of a script calls. Each call becomes one `Handler` and its function;
 //! the loader takes the list when the top level is through. Outside the set-up phase they refuse.
 
 use std::cell::RefCell;
@@ -7,8 +7,9 @@ use std::sync::Arc;
 use rhai::{Array, Dynamic, FnPtr, ImmutableString, Map, Module, NativeCallContext};
 
 use super::options;
+use crate::schedule::Schedule;
 use crate::script::current::{Throw, fail, in_set_up};
-use crate::script::handler::{Handler, Method, Options, Trigger};
+use crate::script::handler::{Handler, Method, Options, Timer, Trigger};
 
 thread_local! {
     static REGISTERED: RefCell<Vec<(Handler, FnPtr)>> = const { RefCell::new(Vec::new()) };
@@ -74,6 +75,7 @@ pub(crate) fn register(module: &mut Module) {
             webhook(&context, &name, &list(patterns)?, options::of_webhook(&options)?, handler)
         },
     );
+    register_internal(module);
     for method in Method::ALL {
         module.set_native_fn(
             method.function(),
@@ -91,6 +93,89 @@ pub(crate) fn register(module: &mut Module) {
             },
         );
     }
+}
+
+/// What begins by itself or by other scripts.
+fn register_internal(module: &mut Module) {
+    type Context<'a> = NativeCallContext<'a>;
+    module.set_native_fn("on", |context: Context<'_>, topic: ImmutableString, handler: FnPtr| {
+        on(&context, &topic, Options::default(), handler)
+    });
+    module.set_native_fn(
+        "on",
+        |context: Context<'_>, topic: ImmutableString, options: Map, handler: FnPtr| {
+            on(&context, &topic, options::of_event(&options)?, handler)
+        },
+    );
+    module.set_native_fn("on_dead", |context: Context<'_>, of: ImmutableString, handler: FnPtr| {
+        on_dead(&context, &of, Options::default(), handler)
+    });
+    module.set_native_fn(
+        "on_dead",
+        |context: Context<'_>, of: ImmutableString, options: Map, handler: FnPtr| {
+            on_dead(&context, &of, options::of_event(&options)?, handler)
+        },
+    );
+    module.set_native_fn("every", |context: Context<'_>, when: ImmutableString, handler: FnPtr| {
+        every(&context, &when, &Map::new(), handler)
+    });
+    module.set_native_fn(
+        "every",
+        |context: Context<'_>, when: ImmutableString, options: Map, handler: FnPtr| {
+            every(&context, &when, &options, handler)
+        },
+    );
+}
+
+fn on(
+    context: &NativeCallContext<'_>,
+    topic: &str,
+    options: Options,
+    handler: FnPtr,
+) -> Result<(), Throw> {
+    if topic.is_empty() {
+        return Err(fail("`on` needs a topic, such as \"order.paid\"; \"*\" stands for every one"));
+    }
+    add(context, "on", Trigger::Topic { pattern: topic.into() }, options, handler)
+}
+
+fn on_dead(
+    context: &NativeCallContext<'_>,
+    of: &str,
+    options: Options,
+    handler: FnPtr,
+) -> Result<(), Throw> {
+    if of.is_empty() {
+        return Err(fail(
+            "`on_dead` needs the name of a webhook or a topic; \"*\" stands for every one",
+        ));
+    }
+    add(context, "on_dead", Trigger::Death { of: of.into() }, options, handler)
+}
+
+fn every(
+    context: &NativeCallContext<'_>,
+    when: &str,
+    options: &Map,
+    handler: FnPtr,
+) -> Result<(), Throw> {
+    let (options, zone) = options::of_timer(options)?;
+    let schedule = Schedule::parse(when, zone.as_deref())
+        .map_err(|error| fail(&format!("every(\"{when}\"): {error}")))?;
+    let expression: Arc<str> = match zone {
+        Some(zone) => format!("{when} {zone}").into(),
+        None => when.into(),
+    };
+    let is_same = |(handler, _): &&(Handler, FnPtr)| matches!(&handler.trigger, Trigger::Timer(timer) if timer.expression == expression);
+    let earlier = REGISTERED.with_borrow(|registered| registered.iter().filter(is_same).count());
+    let position = u32::try_from(earlier).unwrap_or(u32::MAX);
+    add(
+        context,
+        "every",
+        Trigger::Timer(Timer { expression, position, schedule }),
+        options,
+        handler,
+    )
 }
 
 fn webhook(

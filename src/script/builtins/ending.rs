@@ -21,6 +21,8 @@ pub(crate) enum Ending {
     Timeout,
     /// Nobody waits for the result any more.
     Cancelled,
+    /// Its handler ended the attempt: `retry_later`, `give_up`.
+    ByHandler,
 }
 
 impl fmt::Display for Ending {
@@ -31,6 +33,7 @@ impl fmt::Display for Ending {
             Self::Stack => "its calls or values are nested too deep",
             Self::Timeout => "its time is up (`scripts.timeout`, or the handler's own)",
             Self::Cancelled => "nobody waits for its result any more",
+            Self::ByHandler => "its handler ended it",
         })
     }
 }

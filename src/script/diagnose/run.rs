@@ -170,6 +170,7 @@ impl Fault<'_> {
             Ending::Cancelled => {
                 self.point("E0305", "nobody waits for the result any more", "it was here")
             }
+            Ending::ByHandler => self.point("E0305", "the handler ended its attempt", "it was here"),
         }
     }
 

@@ -116,6 +116,7 @@ fn outcome(end: &End) -> String {
         Err(Failure::Thrown { frame, .. }) => format!("thrown: {}", frame.one_line()),
         Err(Failure::ThrownAnswer(answer)) => format!("thrown answer {}", answer.status),
         Err(Failure::Ended { ending, .. }) => format!("{ending:?}"),
+        Err(Failure::ByHandler(end)) => format!("{end:?}"),
         Err(Failure::Runaway) => "runaway".to_owned(),
         Err(Failure::Panicked) => "panicked".to_owned(),
         Err(Failure::NoStack) => "no stack".to_owned(),
@@ -159,9 +160,12 @@ impl Perform for Plain {
                 format!("{{\"id\":\"{}\"}}", key.id).into(),
             ))),
             HostCall::Put { .. } | HostCall::Patch { .. } => HostReply::Bool(true),
-            HostCall::Insert { .. } | HostCall::Delete { .. } | HostCall::Increment { .. } => {
-                HostReply::Unit
-            }
+            HostCall::Insert { .. }
+            | HostCall::Delete { .. }
+            | HostCall::Increment { .. }
+            | HostCall::Emit(_)
+            | HostCall::EndAttempt(_) => HostReply::Unit,
+            HostCall::Cancel { .. } => HostReply::Bool(false),
             HostCall::Find { .. } => HostReply::Documents(vec![crate::store::Json("{}".into())]),
             HostCall::Count { .. } => HostReply::Count(7),
         })

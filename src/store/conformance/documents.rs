@@ -27,20 +27,20 @@ fn a_run_whose_reads_have_changed_commits_nothing() {
         let absent = (key("a"), Version(0));
         let created =
             Effects { reads: vec![absent.clone()], ..writes([put("a", r#"{"by":"first"}"#)]) };
-        assert_eq!(commit(store, created.clone()).await, Committed::Yes);
+        assert_eq!(commit(store, created.clone()).await, YES);
         assert_eq!(commit(store, created).await, Committed::Conflict, "absence is read too");
 
         let seen = get(store, "a").await.version();
         let second =
             Effects { reads: vec![(key("a"), seen)], ..writes([put("a", r#"{"by":"second"}"#)]) };
-        assert_eq!(commit(store, second.clone()).await, Committed::Yes);
+        assert_eq!(commit(store, second.clone()).await, YES);
         let changed = commit(store, Effects { writes: vec![put("b", "{}")], ..second }).await;
         assert_eq!(changed, Committed::Conflict, "a conflict takes the other writes with it");
         assert_eq!(get(store, "b").await, Read::Absent);
         assert_eq!(body(store, "a").await, r#"{"by":"second"}"#);
 
         let blind = writes([put("a", r#"{"by":"third"}"#)]);
-        assert_eq!(commit(store, blind).await, Committed::Yes, "a blind put wins");
+        assert_eq!(commit(store, blind).await, YES, "a blind put wins");
         assert_eq!(body(store, "a").await, r#"{"by":"third"}"#);
     });
 }
@@ -66,9 +66,12 @@ fn a_version_never_comes_back() {
 fn what_only_reads_still_conflicts() {
     every_store(ROOM, async |store| {
         let reads = vec![(key("a"), Version(77))];
-        assert_eq!(commit(store, Effects { reads, writes: vec![] }).await, Committed::Conflict);
+        assert_eq!(
+            commit(store, Effects { reads, ..Effects::default() }).await,
+            Committed::Conflict
+        );
         let reads = vec![(key("a"), Version(0))];
-        assert_eq!(commit(store, Effects { reads, writes: vec![] }).await, Committed::Yes);
+        assert_eq!(commit(store, Effects { reads, ..Effects::default() }).await, YES);
     });
 }
 
@@ -77,7 +80,7 @@ fn w29_fifty_increments_at_once_are_all_there() {
     every_store(ROOM, async |store| {
         let answers: Vec<_> = (0..50).map(|_| store.commit(writes([increment("a", 2)]))).collect();
         for answer in answers {
-            assert_eq!(answer.await.unwrap(), Committed::Yes);
+            assert_eq!(answer.await.unwrap(), YES);
         }
         assert_eq!(body(store, "a").await, r#"{"n":100}"#);
     });
@@ -96,11 +99,12 @@ fn fifty_patches_at_once_are_all_there_after_their_conflicts() {
             let patch = Effects {
                 reads: vec![(key("a"), version)],
                 writes: vec![(key("a"), Write::Put { body: patched, if_newer: None })],
+                emits: Vec::new(),
             };
             let answers: Vec<_> = (0..left).map(|_| store.commit(patch.clone())).collect();
             let mut committed = 0;
             for answer in answers {
-                committed += i32::from(answer.await.unwrap() == Committed::Yes);
+                committed += i32::from(answer.await.unwrap() == YES);
             }
             assert_eq!(committed, 1, "of those that read one version exactly one commits");
             left -= 1;
@@ -112,21 +116,18 @@ fn fifty_patches_at_once_are_all_there_after_their_conflicts() {
 #[test]
 fn a_put_that_gives_way_is_compared_inside_the_commit() {
     every_store(ROOM, async |store| {
-        assert_eq!(
-            commit(store, writes([put_if_newer("a", r#"{"at":5}"#, true)])).await,
-            Committed::Yes
-        );
+        assert_eq!(commit(store, writes([put_if_newer("a", r#"{"at":5}"#, true)])).await, YES);
         let late = |told| writes([put_if_newer("a", r#"{"at":4}"#, told), put("b", "{}")]);
         assert_eq!(commit(store, late(true)).await, Committed::Conflict);
         assert_eq!(get(store, "b").await, Read::Absent);
-        assert_eq!(commit(store, late(false)).await, Committed::Yes);
+        assert_eq!(commit(store, late(false)).await, YES);
         assert_eq!(body(store, "a").await, r#"{"at":5}"#);
         assert_eq!(body(store, "b").await, "{}");
         let told_no = writes([put_if_newer("a", r#"{"at":6}"#, false)]);
         assert_eq!(commit(store, told_no).await, Committed::Conflict, "it would write now");
         assert_eq!(
             commit(store, writes([put_if_newer("a", r#"{"at":5,"x":1}"#, true)])).await,
-            Committed::Yes
+            YES
         );
         assert_eq!(body(store, "a").await, r#"{"at":5,"x":1}"#);
     });
@@ -141,9 +142,9 @@ fn a_tombstone_refuses_what_gives_way_and_a_plain_put_ends_it() {
         assert!(matches!(tombstone, Read::Tombstone(version) if version.0 > 0), "{tombstone:?}");
         let newer = |told| writes([put_if_newer("a", r#"{"at":9}"#, told)]);
         assert_eq!(commit(store, newer(true)).await, Committed::Conflict);
-        assert_eq!(commit(store, newer(false)).await, Committed::Yes);
+        assert_eq!(commit(store, newer(false)).await, YES);
         assert_eq!(get(store, "a").await, tombstone);
-        let relied = Effects { reads: vec![(key("a"), Version(0))], writes: vec![] };
+        let relied = Effects { reads: vec![(key("a"), Version(0))], ..Effects::default() };
         assert_eq!(commit(store, relied).await, Committed::Conflict, "a tombstone is no absence");
         commit(store, writes([put("a", r#"{"at":0}"#)])).await;
         assert_eq!(body(store, "a").await, r#"{"at":0}"#);
@@ -160,7 +161,7 @@ fn a_tombstone_that_has_run_out_is_absence() {
             reads: vec![(key("a"), Version(0))],
             ..writes([put_if_newer("a", r#"{"at":1}"#, true)])
         };
-        assert_eq!(commit(store, relied).await, Committed::Yes);
+        assert_eq!(commit(store, relied).await, YES);
         assert_eq!(body(store, "a").await, r#"{"at":1}"#);
     });
 }
@@ -180,7 +181,7 @@ fn the_writes_of_a_run_see_each_other_in_order() {
             put("d", "{}"),
             delete("d", None),
         ]);
-        assert_eq!(commit(store, effects).await, Committed::Yes);
+        assert_eq!(commit(store, effects).await, YES);
         assert_eq!(body(store, "a").await, r#"{"at":3,"n":1}"#);
         assert!(matches!(get(store, "b").await, Read::Tombstone(_)));
         assert_eq!(body(store, "c").await, r#"{"n":5}"#);

@@ -11,7 +11,7 @@ fn w2_a_delivery_that_comes_again_makes_no_second_event() {
         let mut elsewhere = delivery("msg_1");
         elsewhere.webhook = "stripe".into();
         assert_eq!(store.accept(elsewhere).await.unwrap(), Accepted::New(Seq(first.0 + 1)));
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 2, dead: 0 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 2, dead: 0, scheduled: 0 });
     });
 }
 
@@ -37,10 +37,10 @@ fn w3_a_dead_event_that_is_delivered_again_goes_back_to_pending_with_fresh_attem
         store.finish(end.clone()).await.unwrap();
         store.finish(Finish { job: job(seq, 1), outcome: done(), ..end.clone() }).await.unwrap();
         store.finish(Finish { job: job(seq, 2), ..end }).await.unwrap();
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 0, dead: 1 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 0, dead: 1, scheduled: 0 });
 
         assert_eq!(store.accept(delivery("msg_1")).await.unwrap(), Accepted::Revived(seq));
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 1, dead: 0 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 1, dead: 0, scheduled: 0 });
         let jobs = detail(store, seq).await.jobs;
         let states: Vec<_> = jobs.iter().map(|job| (job.state, job.attempt)).collect();
         let fresh = (JobState::Pending, 0);
@@ -104,7 +104,7 @@ async fn check_end(
 ) {
     let seq = accept(store, &format!("{:?}", end.outcome)).await;
     let end = Finish { job: job(seq, 0), ..end };
-    assert_eq!(store.finish(end).await.unwrap(), Committed::Yes);
+    assert_eq!(store.finish(end).await.unwrap(), YES);
     let detail = detail(store, seq).await;
     let Job { state, attempt, due_at, error, .. } = detail.jobs[0].clone();
     let found = (state, attempt, due_at.map(|at| at.0), error.as_deref(), detail.attempts.len());
@@ -136,7 +136,7 @@ fn each_outcome_leaves_its_job_where_it_says() {
         )
         .await;
         check_end(store, end(1, dead()), (JobState::Dead, 1, None, Some("it broke"), 1)).await;
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 2, dead: 1 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 2, dead: 1, scheduled: 0 });
     });
 }
 
@@ -212,7 +212,7 @@ fn the_effects_of_an_attempt_and_its_end_are_one() {
         assert_eq!(store.counts().await.unwrap().pending, 1);
 
         let committed = store.finish(end(seq, Outcome::Done(effects))).await.unwrap();
-        assert_eq!(committed, Committed::Yes);
+        assert_eq!(committed, YES);
         assert_eq!(body(store, "user_1").await, r#"{"a":1}"#);
         assert_eq!(detail(store, seq).await.summary.state, JobState::Done);
         assert_eq!(store.counts().await.unwrap(), Counts::default());
@@ -241,7 +241,7 @@ fn the_first_end_plans_every_job_and_the_event_is_done_when_all_are() {
         assert_eq!(store.counts().await.unwrap().pending, 1);
         let last = Finish { job: job(seq, 2), plan: None, ..end(seq, dead()) };
         store.finish(last).await.unwrap();
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 0, dead: 1 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 0, dead: 1, scheduled: 0 });
         assert_eq!(detail(store, seq).await.summary.state, JobState::Dead);
     });
 }
@@ -274,7 +274,7 @@ fn a_claimed_job_uses_its_attempt_at_once_and_is_due_for_nobody() {
     every_store(ROOM, async |store| {
         let seq = accept(store, "msg_1").await;
         let claimed = store.claim(job(seq, 0), plan(&["clerk", "mail"]), 1).await.unwrap();
-        assert_eq!(claimed, Committed::Yes);
+        assert_eq!(claimed, YES);
         let jobs = detail(store, seq).await.jobs;
         assert_eq!((jobs[0].state, jobs[0].attempt), (JobState::Running, 1));
         assert_eq!((jobs[1].state, jobs[1].attempt), (JobState::Pending, 0));
@@ -321,7 +321,7 @@ fn w23_at_max_pending_new_events_are_refused_and_known_ones_are_not() {
         assert_eq!(store.accept(delivery("c")).await.unwrap(), Accepted::New(Seq(3)));
         assert_eq!(store.accept(delivery("a")).await.unwrap(), Accepted::Revived(first));
         assert!(store.accept(delivery("d")).await.is_err());
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 3, dead: 0 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 3, dead: 0, scheduled: 0 });
     });
 }
 
@@ -336,7 +336,7 @@ async fn jobs(store: &dyn Store, event: Seq) -> Vec<(JobState, Option<i64>, Stri
 }
 
 fn planned(script: &str, pattern: Option<&str>) -> PlannedJob {
-    PlannedJob { script: script.into(), pattern: pattern.map(Into::into) }
+    PlannedJob { script: script.into(), pattern: pattern.map(Into::into), dead_job: None }
 }
 
 #[test]
@@ -351,7 +351,7 @@ fn a_placeholder_becomes_the_first_job_of_its_script_and_the_others_come_after_a
             due_at: Millis(70),
         };
         let resolve = Finish { job: job(seq, 1), plan, attempt: 0, ..end(seq, resolved) };
-        assert_eq!(store.finish(resolve).await.unwrap(), Committed::Yes);
+        assert_eq!(store.finish(resolve).await.unwrap(), YES);
         let expected = [
             (JobState::Done, None, "audit *".to_owned()),
             (JobState::Pending, Some(70), "clerk user.*".to_owned()),
@@ -364,7 +364,7 @@ fn a_placeholder_becomes_the_first_job_of_its_script_and_the_others_come_after_a
         for n in [1, 2] {
             assert_eq!(store.counts().await.unwrap().pending, 1);
             let end = Finish { job: job(seq, n), plan: None, ..end(seq, done()) };
-            assert_eq!(store.finish(end).await.unwrap(), Committed::Yes);
+            assert_eq!(store.finish(end).await.unwrap(), YES);
         }
         assert_eq!(store.counts().await.unwrap(), Counts::default());
     });

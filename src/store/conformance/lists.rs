@@ -61,7 +61,7 @@ fn events_are_listed_newest_first_by_state_webhook_and_page() {
         assert_eq!(listed(store, dead).await, [0_i64; 0]);
         assert_eq!(third.error.as_deref(), Some("it broke"));
         assert_eq!((third.attempts, third.received_at), (1, Millis(3000)));
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 4, dead: 2 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 4, dead: 2, scheduled: 0 });
         assert!(store.event(EventId(clock::uuid())).await.unwrap().is_none());
     });
 }
@@ -86,7 +86,7 @@ fn retention_takes_payloads_first_then_events_and_only_what_is_at_its_end() {
         assert_eq!(store.retain(old, Millis(3001), 99).await.unwrap(), 2, "1 and 3");
         let all = EventQuery { limit: 99, ..EventQuery::default() };
         assert_eq!(listed(store, all.clone()).await, [7, 6, 5, 4, 2]);
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 4, dead: 1 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 4, dead: 1, scheduled: 0 });
         assert_eq!(store.accept(delivery("msg_1")).await.unwrap(), Accepted::New(Seq(8)));
         let gone = store.finish(end(Seq(3), done())).await.unwrap();
         assert_eq!(gone, Committed::Stale);
@@ -114,7 +114,7 @@ fn retention_goes_in_small_steps_and_comes_to_an_end() {
         assert!(taken >= 20, "{taken}");
         let all = EventQuery { limit: 99, ..EventQuery::default() };
         assert_eq!(listed(store, all).await.len(), 10);
-        assert_eq!(store.counts().await.unwrap(), Counts { pending: 10, dead: 0 });
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 10, dead: 0, scheduled: 0 });
     });
 }
 

@@ -14,6 +14,9 @@ mod inbox;
 mod lists;
 pub(super) mod random;
 
+/// It is committed, and nothing follows.
+pub(super) const YES: Committed = Committed::Yes(After { emitted: Vec::new(), turns: Vec::new() });
+
 /// More than any test here accepts.
 const ROOM: u64 = 1_000;
 
@@ -42,6 +45,7 @@ pub(super) fn delivery(delivery_id: &str) -> NewEvent {
         webhook: "clerk".into(),
         delivery_id: Some(delivery_id.into()),
         order_key: None,
+        replay_of: None,
         kind: "user.created".into(),
         received_at: Millis(1000),
         request: r#"{"headers":{}}"#.into(),
@@ -57,8 +61,11 @@ pub(super) async fn accept(store: &dyn Store, delivery_id: &str) -> Seq {
 }
 
 pub(super) fn plan(scripts: &[&str]) -> Option<Arc<[PlannedJob]>> {
-    let planned =
-        |script: &&str| PlannedJob { script: (*script).into(), pattern: Some("*".into()) };
+    let planned = |script: &&str| PlannedJob {
+        script: (*script).into(),
+        pattern: Some("*".into()),
+        dead_job: None,
+    };
     Some(scripts.iter().map(planned).collect())
 }
 
@@ -75,6 +82,7 @@ pub(super) fn end(event: Seq, outcome: Outcome) -> Finish {
         started_at: Millis(2000),
         ended_at: Millis(2001),
         generation: 7,
+        ordered: false,
         outcome,
     }
 }
@@ -84,7 +92,7 @@ pub(super) fn done() -> Outcome {
 }
 
 fn dead() -> Outcome {
-    Outcome::Dead("it broke".into())
+    Outcome::Dead { error: "it broke".into(), then: Arc::default() }
 }
 
 fn retry(due_at: i64) -> Outcome {
@@ -104,7 +112,7 @@ fn put(id: &str, body: &str) -> (DocumentKey, Write) {
 }
 
 pub(super) fn writes(writes: impl IntoIterator<Item = (DocumentKey, Write)>) -> Effects {
-    Effects { reads: vec![], writes: writes.into_iter().collect() }
+    Effects { writes: writes.into_iter().collect(), ..Effects::default() }
 }
 
 async fn commit(store: &dyn Store, effects: Effects) -> Committed {

@@ -24,12 +24,17 @@ pub(in crate::store) fn as_after_a_kill(path: &Path) -> PathBuf {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Accept { webhook: bool, delivery: Option<u8>, body: u8 },
+    Accept { webhook: bool, delivery: Option<u8>, key: Option<u8>, body: u8 },
     Finish { event: Index, n: u32, planned: Option<u8>, attempt: u32, outcome: End },
     Claim { event: Index, n: u32, planned: Option<u8>, attempt: u32 },
     Commit(Wish),
     Retain { payloads: u8, events: u8 },
     Wake { script: u8, failed_too: bool, now: u8 },
+    Plan { event: Index, planned: u8 },
+    Promote { limit: usize },
+    Fire { timer: u8, occurrence: Option<u8>, counts_from: u8 },
+    Forget { timer: u8 },
+    Replay { event: Index },
     Kill,
     Stop,
 }
@@ -40,8 +45,9 @@ enum End {
     Ignored,
     Retry(u8),
     Returned(u8),
+    PutOff(u8),
     Resolved { jobs: u8, due_at: u8 },
-    Dead,
+    Dead { mourners: u8 },
 }
 
 /// Effects, before they are told in the versions of one store.
@@ -50,6 +56,24 @@ struct Wish {
     /// A document, and whether its newest version is relied on or one from before.
     reads: Vec<(u8, bool)>,
     writes: Vec<(u8, Change)>,
+    emits: Vec<Emitted>,
+}
+
+#[derive(Clone, Debug)]
+enum Emitted {
+    Event { key: Option<u8>, delivery: Option<u8>, due_at: Option<u8>, pending: Pending },
+    Cancel { key: u8, told: bool },
+}
+
+fn emitted() -> impl Strategy<Value = Emitted> {
+    let pending = prop_oneof![Just(Pending::Add), Just(Pending::Keep), Just(Pending::Replace)];
+    let key = prop::option::weighted(0.7, 0..2_u8);
+    let delivery = prop::option::weighted(0.3, 0..3_u8);
+    prop_oneof![
+        3 => (key, delivery, prop::option::of(0..60_u8), pending)
+            .prop_map(|(key, delivery, due_at, pending)| Emitted::Event { key, delivery, due_at, pending }),
+        1 => (0..2_u8, any::<bool>()).prop_map(|(key, told)| Emitted::Cancel { key, told }),
+    ]
 }
 
 #[derive(Clone, Debug)]
@@ -76,7 +100,8 @@ fn change() -> impl Strategy<Value = Change> {
 fn wish() -> impl Strategy<Value = Wish> {
     let reads = prop::collection::vec((0..4_u8, prop::bool::weighted(0.9)), 0..2);
     let writes = prop::collection::vec((0..4_u8, change()), 0..4);
-    (reads, writes).prop_map(|(reads, writes)| Wish { reads, writes })
+    let emits = prop::collection::vec(emitted(), 0..3);
+    (reads, writes, emits).prop_map(|(reads, writes, emits)| Wish { reads, writes, emits })
 }
 
 fn outcome() -> impl Strategy<Value = End> {
@@ -86,15 +111,16 @@ fn outcome() -> impl Strategy<Value = End> {
         2 => any::<u8>().prop_map(End::Retry),
         1 => any::<u8>().prop_map(End::Returned),
         1 => (0..4_u8, any::<u8>()).prop_map(|(jobs, due_at)| End::Resolved { jobs, due_at }),
-        2 => Just(End::Dead),
+        1 => any::<u8>().prop_map(End::PutOff),
+        2 => (0..3_u8).prop_map(|mourners| End::Dead { mourners }),
     ]
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let job = || (any::<Index>(), 0..3_u32, prop::option::weighted(0.9, 0..3_u8), 0..4_u32);
     prop_oneof![
-        6 => (any::<bool>(), prop::option::weighted(0.8, 0..12_u8), 0..3_u8)
-            .prop_map(|(webhook, delivery, body)| Step::Accept { webhook, delivery, body }),
+        6 => (any::<bool>(), prop::option::weighted(0.8, 0..12_u8), prop::option::of(0..2_u8), 0..3_u8)
+            .prop_map(|(webhook, delivery, key, body)| Step::Accept { webhook, delivery, key, body }),
         8 => (job(), outcome()).prop_map(|((event, n, planned, attempt), outcome)| {
             Step::Finish { event, n, planned, attempt, outcome }
         }),
@@ -105,6 +131,12 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<(u8, u8)>().prop_map(|(payloads, events)| Step::Retain { payloads, events }),
         2 => (0..3_u8, any::<bool>(), any::<u8>())
             .prop_map(|(script, failed_too, now)| Step::Wake { script, failed_too, now }),
+        3 => (any::<Index>(), 0..3_u8).prop_map(|(event, planned)| Step::Plan { event, planned }),
+        2 => (1..4_usize).prop_map(|limit| Step::Promote { limit }),
+        2 => (0..2_u8, prop::option::weighted(0.8, 0..4_u8), any::<u8>())
+            .prop_map(|(timer, occurrence, counts_from)| Step::Fire { timer, occurrence, counts_from }),
+        1 => (0..2_u8).prop_map(|timer| Step::Forget { timer }),
+        2 => any::<Index>().prop_map(|event| Step::Replay { event }),
         1 => Just(Step::Kill),
         1 => Just(Step::Stop),
     ]
@@ -136,13 +168,14 @@ impl Pair {
 
     async fn run(&mut self, step: Step) {
         match step {
-            Step::Accept { webhook, delivery, body } => {
+            Step::Accept { webhook, delivery, key, body } => {
                 self.accepted += 1;
                 let event = NewEvent {
                     id: EventId(clock::uuid()),
                     webhook: if webhook { "clerk".into() } else { "stripe".into() },
                     delivery_id: delivery.map(|id| id.to_string().into()),
-                    order_key: None,
+                    order_key: key.map(|key| key.to_string().into()),
+                    replay_of: None,
                     kind: "t".into(),
                     received_at: Millis(self.accepted),
                     request: "{}".into(),
@@ -161,6 +194,7 @@ impl Pair {
                     started_at: Millis(100),
                     ended_at: Millis(101),
                     generation: 1,
+                    ordered: true,
                     outcome,
                 };
                 let (sqlite, model) = self.outcomes(outcome).await;
@@ -193,6 +227,45 @@ impl Pair {
                 let model = self.model.wake(script, failed_too, now, 1000).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
+            Step::Plan { event, planned } => {
+                let (event, plan) = (self.event(event), scripts(Some(planned)).unwrap());
+                let sqlite = self.sqlite.plan(event, Arc::clone(&plan)).await;
+                let model = self.model.plan(event, plan).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Promote { limit } => {
+                let now = Millis(self.accepted);
+                let sqlite = self.sqlite.promote(now, limit).await;
+                let model = self.model.promote(now, limit).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Fire { timer, occurrence, counts_from } => {
+                let mut firing = firing(timer, occurrence, counts_from);
+                if let Some(event) = &mut firing.event {
+                    event.received_at = Millis(self.accepted);
+                }
+                let sqlite = self.sqlite.fire(firing.clone()).await;
+                let model = self.model.fire(firing).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Forget { timer } => {
+                let timer = format!("every:{timer}");
+                let sqlite = self.sqlite.forget_timer(&timer).await;
+                let model = self.model.forget_timer(&timer).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Replay { event } => {
+                let all = EventQuery { limit: 1000, ..EventQuery::default() };
+                let listed = self.model.events(all).await.unwrap();
+                let id = match listed.is_empty() {
+                    true => EventId(clock::uuid()),
+                    false => event.get(&listed).id,
+                };
+                let copy = EventId(clock::uuid());
+                let sqlite = self.sqlite.replay(id, copy, Millis(self.accepted)).await;
+                let model = self.model.replay(id, copy, Millis(self.accepted)).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
             Step::Kill => {
                 self.options.path = as_after_a_kill(&self.options.path);
                 self.reopen(true).await;
@@ -210,8 +283,7 @@ impl Pair {
         self.model.crash();
         let opened = self.sqlite.opened();
         assert_eq!(opened.unclean, unclean);
-        let waiting = self.model.undispatched(Seq(0), Seq(i64::MAX), 1).await.unwrap();
-        let expected = waiting.first().map_or(opened.last, |first| Seq(first.event.0 - 1));
+        let expected = self.model.first_without_jobs().map_or(opened.last, |seq| Seq(seq.0 - 1));
         assert_eq!(opened.low_water, expected);
     }
 
@@ -236,13 +308,23 @@ impl Pair {
                 let job = |pattern: &str| PlannedJob {
                     script: SCRIPTS[0].into(),
                     pattern: Some(pattern.into()),
+                    dead_job: None,
                 };
                 Outcome::Resolved {
                     jobs: patterns.map(job).collect(),
                     due_at: Millis(due_at.into()),
                 }
             }
-            End::Dead => dead(),
+            End::PutOff(at) => Outcome::PutOff { due_at: Millis(at.into()), reason: "wait".into() },
+            End::Dead { mourners } => {
+                let mourner = |script: &&str| PlannedJob {
+                    script: (*script).into(),
+                    pattern: Some("clerk".into()),
+                    dead_job: Some(0),
+                };
+                let then = SCRIPTS[..usize::from(mourners)].iter().map(mourner).collect();
+                Outcome::Dead { error: "it broke".into(), then }
+            }
         };
         (outcome.clone(), outcome)
     }
@@ -276,7 +358,8 @@ impl Pair {
             };
             sqlite.writes.push((document(*id), write));
         }
-        model.writes = sqlite.writes.clone();
+        sqlite.emits = wish.emits.iter().map(|wish| emit(wish, Millis(self.accepted))).collect();
+        (model.writes, model.emits) = (sqlite.writes.clone(), sqlite.emits.clone());
         (sqlite, model)
     }
 
@@ -297,6 +380,40 @@ impl Pair {
         let (sqlite, model) = (visible(&self.sqlite).await, visible(&self.model).await);
         assert_eq!(sqlite, model);
     }
+}
+
+fn emit(emitted: &Emitted, received_at: Millis) -> Emit {
+    let text = |number: u8| Box::from(number.to_string());
+    match emitted {
+        Emitted::Cancel { key, told } => {
+            Emit::Cancel { webhook: "on:t".into(), key: text(*key), told: *told }
+        }
+        Emitted::Event { key, delivery, due_at, pending } => Emit::Event {
+            event: NewEvent {
+                id: EventId(clock::uuid()),
+                webhook: "on:t".into(),
+                delivery_id: delivery.map(text),
+                order_key: key.map(text),
+                received_at,
+                ..super::delivery("")
+            },
+            due_at: due_at.map(|at| Millis(at.into())),
+            pending: *pending,
+        },
+    }
+}
+
+fn firing(timer: u8, occurrence: Option<u8>, counts_from: u8) -> Firing {
+    let timer = format!("every:{timer}");
+    let event = |occurrence: u8| NewEvent {
+        id: EventId(clock::uuid()),
+        webhook: timer.as_str().into(),
+        delivery_id: Some(occurrence.to_string().into()),
+        order_key: Some("".into()),
+        ..super::delivery("")
+    };
+    let event = occurrence.map(event);
+    Firing { timer: timer.into(), counts_from: Millis(counts_from.into()), event }
 }
 
 fn scripts(others: Option<u8>) -> Option<Arc<[PlannedJob]>> {
@@ -327,13 +444,19 @@ async fn visible(store: &dyn Store) -> String {
     let listed = store.events(all.clone()).await.unwrap();
     for summary in &listed {
         let mut detail = store.event(summary.id).await.unwrap().unwrap();
+        detail.summary.received_at = taken(detail.summary.received_at);
         for job in &mut detail.jobs {
             job.due_at = job.due_at.map(taken);
         }
         shown.push(text(&detail));
-        let loaded = store.load(summary.seq).await.unwrap();
-        shown.push(text(&loaded.map(|loaded| loaded.event)));
+        let loaded = store.load(summary.seq).await.unwrap().map(|loaded| loaded.event);
+        let received_at = loaded.as_ref().map(|event| taken(event.received_at));
+        shown.push(text(
+            &loaded.map(|event| NewEvent { received_at: received_at.unwrap_or_default(), ..event }),
+        ));
     }
+    let mut listed = listed;
+    listed.iter_mut().for_each(|summary| summary.received_at = taken(summary.received_at));
     shown.push(text(&listed));
     let middle = listed.get(listed.len() / 2).map(|summary| summary.id);
     for state in JobState::ALL {
@@ -350,7 +473,14 @@ async fn visible(store: &dyn Store) -> String {
     shown.push(text(&store.next_due(Millis(50)).await.unwrap().map(taken)));
     shown.push(text(&store.undispatched(Seq(0), Seq(i64::MAX), 1000).await.unwrap()));
     shown.push(text(&store.counts().await.unwrap()));
+    shown.push(text(&store.next_scheduled().await.unwrap()));
+    let mut timers = store.timers().await.unwrap();
+    timers.sort();
+    shown.push(text(&timers));
     let reader = store.reader().unwrap();
+    for key in ["0", "1"] {
+        shown.push(text(&reader.waits("on:t", key).await.unwrap()));
+    }
     let find = Find { limit: 100, ..Find::default() };
     shown.push(text(&reader.find("users", find).await.unwrap()));
     shown.push(text(&reader.count("users", Filter::default()).await.unwrap()));

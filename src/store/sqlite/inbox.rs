@@ -1,31 +1,64 @@
 //! Events and jobs in the writer's transaction. The common path is short: accepting is two inserts, the first end of an attempt is the
 //! insert of its job in its last state; whether an event has jobs is known from memory.
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use uuid::Uuid;
 
-use super::documents;
+use super::lanes::{self, Entry, Lane};
 use super::ledger::{self, Ledger};
 use super::writer::Wake;
-use crate::clock;
+use super::{documents, emits};
+use crate::clock::{self, Millis};
+use crate::id::EventId;
 use crate::store::{
-    Accepted, Committed, Effects, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq,
-    StoreError,
+    Accepted, After, Committed, Effects, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob,
+    Seq, StoreError,
 };
 
-/// Takes an event, or says that it is known.
+/// An event with its payload, for `event_of`.
+pub(super) const SELECT_EVENT: &str = "SELECT e.id, e.webhook, e.delivery_id, e.kind, e.received_at, e.order_key, e.replay_of, p.request, p.body
+     FROM events e JOIN payloads p USING (seq)";
+
+/// A row of `SELECT_EVENT`.
+pub(super) fn event_of(row: &Row<'_>) -> rusqlite::Result<NewEvent> {
+    let id = |bytes: [u8; 16]| EventId(Uuid::from_bytes(bytes));
+    Ok(NewEvent {
+        id: id(row.get(0)?),
+        webhook: row.get(1)?,
+        delivery_id: row.get(2)?,
+        kind: row.get(3)?,
+        received_at: Millis(row.get(4)?),
+        order_key: row.get(5)?,
+        replay_of: row.get::<_, Option<[u8; 16]>>(6)?.map(id),
+        request: row.get(7)?,
+        body: row.get::<_, Vec<u8>>(8)?.into(),
+    })
+}
+
+/// Takes an event, or says that it is known. Only what is new needs a place.
 pub(super) fn accept(
     connection: &Connection,
     ledger: &mut Ledger,
     event: &NewEvent,
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
-    if ledger.pending >= ledger.max_pending {
+    if ledger.is_full() {
         let known = accept_again(connection, ledger, event)?;
-        return Ok(known.ok_or(StoreError::Full { max_pending: ledger.max_pending }));
+        return Ok(known.ok_or(StoreError::Full { max_pending: ledger.max_pending() }));
     }
+    take(connection, ledger, event).map(Ok)
+}
+
+/// The same, however many wait.
+pub(super) fn take(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    event: &NewEvent,
+) -> rusqlite::Result<Accepted> {
     let seq = ledger.last + 1;
     let inserted = connection
         .prepare_cached(
-            "INSERT INTO events (seq, id, webhook, delivery_id, kind, received_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+            "INSERT INTO events (seq, id, webhook, delivery_id, kind, received_at, order_key, replay_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+             ON CONFLICT DO NOTHING",
         )?
         .execute(params![
             seq,
@@ -34,15 +67,22 @@ pub(super) fn accept(
             event.delivery_id.as_deref(),
             &*event.kind,
             event.received_at.0,
+            event.order_key.as_deref(),
+            event.replay_of.as_ref().map(|id| id.0.as_bytes()),
         ])?;
     if inserted == 0 {
         let known = accept_again(connection, ledger, event)?;
-        return known.map(Ok).ok_or(rusqlite::Error::QueryReturnedNoRows);
+        return known.ok_or(rusqlite::Error::QueryReturnedNoRows);
     }
     store_payload(connection, seq, event)?;
     ledger.last = seq;
     ledger.pending += 1;
-    Ok(Ok(Accepted::New(Seq(seq))))
+    let Some(key) = &event.order_key else { return Ok(Accepted::New(Seq(seq))) };
+    let entry = lanes::enter(connection, Lane { webhook: &event.webhook, key }, seq, seq)?;
+    Ok(match entry {
+        Entry::Now => Accepted::New(Seq(seq)),
+        Entry::Behind { plan } => Accepted::Behind { event: Seq(seq), plan },
+    })
 }
 
 fn store_payload(connection: &Connection, seq: i64, event: &NewEvent) -> rusqlite::Result<()> {
@@ -69,21 +109,67 @@ fn accept_again(
         .query_row(key, |row| Ok((row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
     let Some((seq, same_body, payload_gone)) = known else { return Ok(None) };
-    let waited = waits(connection, seq)?;
-    let revived = connection
-        .prepare_cached(
-            "UPDATE jobs SET state = ?2, attempt = 0, due_at = ?3, error = NULL WHERE event = ?1 AND state = ?4",
-        )?
-        .execute(params![seq, JobState::Pending, clock::now().0, JobState::Dead])?;
-    if revived == 0 {
+    if !revive(connection, ledger, seq)? {
         return Ok(Some(Accepted::Duplicate { event: Seq(seq), same_body }));
     }
     if payload_gone {
         // Retention took it; without one the fresh attempts would have nothing to run on.
         store_payload(connection, seq, event)?;
     }
-    ledger.pending += u64::from(!waited);
     Ok(Some(Accepted::Revived(Seq(seq))))
+}
+
+/// Gives the dead jobs of an event fresh attempts, due now; those of an event that is in order, once those before it in line have ended. False where none is dead.
+pub(super) fn revive(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    seq: i64,
+) -> rusqlite::Result<bool> {
+    let waited = waits(connection, seq)?;
+    let due_at = clock::now().0;
+    let revived = connection
+        .prepare_cached(
+            "UPDATE jobs SET state = ?2, attempt = 0, due_at = ?3, error = NULL, put_off_since = NULL WHERE event = ?1 AND state = ?4",
+        )?
+        .execute(params![seq, JobState::Pending, due_at, JobState::Dead])?;
+    if revived == 0 {
+        return Ok(false);
+    }
+    ledger.pending += u64::from(!waited);
+    lanes::come_back(connection, ledger.last + 1, seq)?;
+    Ok(true)
+}
+
+/// Ends an event of which nothing has begun: there is nothing to do for it.
+pub(super) fn ignore(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    event: i64,
+    reason: &str,
+    after: &mut After,
+) -> rusqlite::Result<()> {
+    if ledger.is_undispatched(event) {
+        connection
+            .prepare_cached(
+                "INSERT INTO jobs (event, n, state, attempt, script, error) VALUES (?1, 0, ?2, 0, '', ?3)",
+            )?
+            .execute(params![event, JobState::Ignored, reason])?;
+        ledger.dispatched(event);
+    } else {
+        connection
+            .prepare_cached(
+                "UPDATE jobs SET state = ?2, due_at = NULL, error = ?3 WHERE event = ?1 AND state = ?4",
+            )?
+            .execute(params![event, JobState::Ignored, reason, JobState::Pending])?;
+    }
+    ledger.pending = ledger.pending.saturating_sub(1);
+    let mut scripts = connection.prepare_cached("SELECT n FROM jobs WHERE event = ?1")?;
+    let numbers: Vec<u32> =
+        scripts.query_map([event], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
+    for n in numbers {
+        after.turns.extend(lanes::ended(connection, ledger, event, n)?);
+    }
+    Ok(())
 }
 
 /// Ends an attempt, and commits its effects with that.
@@ -91,20 +177,35 @@ pub(super) fn finish(
     connection: &Connection,
     ledger: &mut Ledger,
     finish: &Finish,
-) -> rusqlite::Result<Committed> {
+) -> rusqlite::Result<Result<Committed, StoreError>> {
     let Some(place) = place(connection, ledger, finish.job, finish.plan.as_deref())? else {
-        return Ok(Committed::Stale);
+        return Ok(Ok(Committed::Stale));
     };
+    let mut after = After::default();
     if let Outcome::Done(effects) = &finish.outcome {
-        let Some(changes) = documents::evaluate(connection, effects, clock::now())? else {
-            return Ok(Committed::Conflict);
-        };
-        documents::write(connection, ledger, &changes)?;
+        match apply(connection, ledger, effects, 1, &mut after)? {
+            Ok(true) => {}
+            Ok(false) => return Ok(Ok(Committed::Conflict)),
+            Err(full) => return Ok(Err(full)),
+        }
     }
     let end = End::of(finish);
     put_job(connection, ledger, finish.job, place, &end, finish.ended_at.0)?;
-    if let Outcome::Resolved { jobs, due_at } = &finish.outcome {
-        resolve(connection, finish.job, jobs, due_at.0)?;
+    match &finish.outcome {
+        Outcome::Resolved { jobs, due_at } => resolve(connection, finish.job, jobs, due_at.0)?,
+        Outcome::Dead { then, .. } if !then.is_empty() => {
+            answer_death(connection, ledger, finish.job.event.0, then, finish.ended_at.0)?;
+        }
+        Outcome::Done(_)
+        | Outcome::Ignored(_)
+        | Outcome::Retry { .. }
+        | Outcome::Returned { .. }
+        | Outcome::PutOff { .. }
+        | Outcome::Dead { .. } => {}
+    }
+    if finish.ordered && end.state.is_final() {
+        let (event, n) = (finish.job.event.0, finish.job.n);
+        after.turns.extend(lanes::ended(connection, ledger, event, n)?);
     }
     if end.is_kept {
         connection
@@ -121,7 +222,75 @@ pub(super) fn finish(
                 end.error,
             ])?;
     }
-    Ok(Committed::Yes)
+    Ok(Ok(Committed::Yes(after)))
+}
+
+/// Compares and does what a run wants: false where it conflicts. Nothing is written but where it is true.
+fn apply(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    effects: &Effects,
+    ending: u64,
+    after: &mut After,
+) -> rusqlite::Result<Result<bool, StoreError>> {
+    let Some(changes) = documents::evaluate(connection, effects, clock::now())? else {
+        return Ok(Ok(false));
+    };
+    if !effects.emits.is_empty() {
+        if !emits::hold(connection, ledger, effects)? {
+            return Ok(Ok(false));
+        }
+        if let Err(full) = emits::room(ledger, effects, ending) {
+            return Ok(Err(full));
+        }
+        emits::write(connection, ledger, effects, after)?;
+    }
+    documents::write(connection, ledger, &changes)?;
+    Ok(Ok(true))
+}
+
+/// Adds the jobs that answer a death.
+fn answer_death(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    event: i64,
+    then: &[PlannedJob],
+    due_at: i64,
+) -> rusqlite::Result<()> {
+    let was_over = !waits(connection, event)?;
+    add_jobs(connection, event, then, due_at)?;
+    ledger.pending += u64::from(was_over);
+    Ok(())
+}
+
+/// Makes the jobs of an event whose turn came for some of its scripts only.
+pub(super) fn plan(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    event: Seq,
+    plan: &[PlannedJob],
+) -> rusqlite::Result<Committed> {
+    if !ledger.is_undispatched(event.0) || plan.is_empty() {
+        return Ok(Committed::Stale);
+    }
+    let now = clock::now().0;
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6)",
+    )?;
+    for (n, planned) in (0_u32..).zip(plan) {
+        let waits = lanes::waits(connection, event.0, &planned.script)?;
+        insert.execute(params![
+            event.0,
+            n,
+            JobState::Pending,
+            if waits { ledger::NEVER } else { now },
+            &*planned.script,
+            planned.pattern.as_deref(),
+        ])?;
+    }
+    ledger.dispatched(event.0);
+    let turns = lanes::pass(connection, ledger, event.0)?;
+    Ok(Committed::Yes(After { turns, ..After::default() }))
 }
 
 /// Gives a placeholder its pattern, and adds the jobs beside it.
@@ -135,32 +304,52 @@ fn resolve(
     connection
         .prepare_cached("UPDATE jobs SET pattern = ?3 WHERE event = ?1 AND n = ?2")?
         .execute(params![job.event.0, job.n, first.pattern.as_deref()])?;
+    add_jobs(connection, job.event.0, others, due_at)
+}
+
+/// Adds jobs to those that the event has.
+fn add_jobs(
+    connection: &Connection,
+    event: i64,
+    jobs: &[PlannedJob],
+    due_at: i64,
+) -> rusqlite::Result<()> {
     let mut insert = connection.prepare_cached(
-        "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern)
-         SELECT ?1, 1 + max(n), ?2, 0, ?3, ?4, ?5 FROM jobs WHERE event = ?1",
+        "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern, dead_job)
+         SELECT ?1, 1 + max(n), ?2, 0, ?3, ?4, ?5, ?6 FROM jobs WHERE event = ?1",
     )?;
-    for other in others {
+    for job in jobs {
+        let pattern = job.pattern.as_deref();
         insert.execute(params![
-            job.event.0,
+            event,
             JobState::Pending,
             due_at,
-            &*other.script,
-            other.pattern.as_deref()
+            &*job.script,
+            pattern,
+            job.dead_job
         ])?;
     }
     Ok(())
 }
 
 /// Makes the jobs of a script due that came back without an attempt, and with `failed_too` those that wait for their next one. A claimed
-/// job runs; it is not touched.
+/// job runs, and one that waits for another goes on with that one's end; neither is touched.
 pub(super) fn wake(connection: &Connection, wake: &Wake) -> rusqlite::Result<u64> {
     let Wake { script, failed_too, now, limit } = wake;
     let woken = connection
         .prepare_cached(
             "UPDATE jobs SET due_at = ?2 WHERE (event, n) IN (
-               SELECT event, n FROM jobs INDEXED BY jobs_due WHERE script = ?1 AND due_at > ?2 AND (state = ?3 OR (?5 AND state = ?4)) LIMIT ?6)",
+               SELECT event, n FROM jobs INDEXED BY jobs_due WHERE script = ?1 AND due_at > ?2 AND due_at < ?7 AND (state = ?3 OR (?5 AND state = ?4)) LIMIT ?6)",
         )?
-        .execute(params![script, now.0, JobState::Pending, JobState::Retrying, failed_too, limit])?;
+        .execute(params![
+            script,
+            now.0,
+            JobState::Pending,
+            JobState::Retrying,
+            failed_too,
+            limit,
+            ledger::NEVER,
+        ])?;
     Ok(woken as u64)
 }
 
@@ -176,9 +365,16 @@ pub(super) fn claim(
         return Ok(Committed::Stale);
     };
     let state = JobState::Running;
-    let end = End { state, attempt, due_at: Some(ledger::NEVER), error: None, is_kept: false };
+    let end = End {
+        state,
+        attempt,
+        due_at: Some(ledger::NEVER),
+        error: None,
+        is_kept: false,
+        put_off_at: None,
+    };
     put_job(connection, ledger, job, place, &end, clock::now().0)?;
-    Ok(Committed::Yes)
+    Ok(Committed::Yes(After::default()))
 }
 
 /// Commits what a route wants.
@@ -186,12 +382,10 @@ pub(super) fn commit(
     connection: &Connection,
     ledger: &mut Ledger,
     effects: &Effects,
-) -> rusqlite::Result<Committed> {
-    let Some(changes) = documents::evaluate(connection, effects, clock::now())? else {
-        return Ok(Committed::Conflict);
-    };
-    documents::write(connection, ledger, &changes)?;
-    Ok(Committed::Yes)
+) -> rusqlite::Result<Result<Committed, StoreError>> {
+    let mut after = After::default();
+    Ok(apply(connection, ledger, effects, 0, &mut after)?
+        .map(|applied| if applied { Committed::Yes(after) } else { Committed::Conflict }))
 }
 
 /// Where a job is, when it may still end.
@@ -228,6 +422,8 @@ struct End<'a> {
     error: Option<&'a str>,
     /// The attempt has its own row.
     is_kept: bool,
+    /// The handler put its next attempt off; since when is remembered from the first time on.
+    put_off_at: Option<i64>,
 }
 
 impl<'a> End<'a> {
@@ -242,10 +438,15 @@ impl<'a> End<'a> {
                 let state = returned_state(finish.attempt);
                 (state, Some(due_at.0), Some(&**reason), false)
             }
-            Outcome::Dead(error) => (JobState::Dead, None, Some(&**error), true),
+            Outcome::PutOff { due_at, reason } => {
+                (JobState::Retrying, Some(due_at.0), Some(&**reason), false)
+            }
+            Outcome::Dead { error, .. } => (JobState::Dead, None, Some(&**error), true),
             Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at.0), None, false),
         };
-        Self { state, attempt: finish.attempt, due_at, error, is_kept }
+        let put_off_at =
+            matches!(finish.outcome, Outcome::PutOff { .. }).then_some(finish.ended_at.0);
+        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off_at }
     }
 }
 
@@ -266,7 +467,7 @@ fn put_job(
     let others_wait = match place {
         Place::Planned(plan) => {
             let mut insert = connection.prepare_cached(
-                "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern, error, put_off_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
             )?;
             let other = End {
                 state: JobState::Pending,
@@ -274,6 +475,7 @@ fn put_job(
                 due_at: Some(others_due_at),
                 error: None,
                 is_kept: false,
+                put_off_at: None,
             };
             for (n, planned) in (0_u32..).zip(plan) {
                 let end = if n == job.n { end } else { &other };
@@ -286,7 +488,8 @@ fn put_job(
                     end.due_at,
                     &*planned.script,
                     pattern,
-                    end.error
+                    end.error,
+                    end.put_off_at
                 ])?;
             }
             ledger.dispatched(event);
@@ -295,9 +498,18 @@ fn put_job(
         Place::Stored => {
             connection
                 .prepare_cached(
-                    "UPDATE jobs SET state = ?3, attempt = ?4, due_at = ?5, error = ?6 WHERE event = ?1 AND n = ?2",
+                    "UPDATE jobs SET state = ?3, attempt = ?4, due_at = ?5, error = ?6,
+                            put_off_since = CASE WHEN ?7 IS NULL THEN NULL ELSE coalesce(put_off_since, ?7) END WHERE event = ?1 AND n = ?2",
                 )?
-                .execute(params![event, job.n, end.state, end.attempt, end.due_at, end.error])?;
+                .execute(params![
+                    event,
+                    job.n,
+                    end.state,
+                    end.attempt,
+                    end.due_at,
+                    end.error,
+                    end.put_off_at
+                ])?;
             end.state.is_final() && waits(connection, event)?
         }
     };

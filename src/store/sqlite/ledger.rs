@@ -18,7 +18,9 @@ pub(super) const NEVER: i64 = i64::MAX;
 pub(super) struct Ledger {
     pub(super) last: i64,
     pub(super) pending: u64,
-    pub(super) max_pending: u64,
+    /// Emitted for later.
+    pub(super) scheduled: u64,
+    max_pending: u64,
     window: Window,
     /// `low_water` as stored.
     marked: i64,
@@ -47,6 +49,7 @@ impl Ledger {
         let mut ledger = Self {
             last: 0,
             pending: 0,
+            scheduled: 0,
             max_pending,
             window: Window::new(0),
             marked: 0,
@@ -69,6 +72,7 @@ impl Ledger {
         self.epoch = meta(connection, "epoch")?;
         self.window = Window::new(marked);
         self.pending = unfinished(connection)?;
+        self.scheduled = u64::try_from(count_scheduled(connection)?).unwrap_or(0);
         let mut next = marked + 1;
         let mut statement = connection.prepare(
             "SELECT seq FROM events WHERE seq > ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq) ORDER BY seq",
@@ -84,6 +88,15 @@ impl Ledger {
         (next..=self.last).for_each(|seq| self.window.set(seq));
         self.window.advance();
         Ok(())
+    }
+
+    /// New deliveries are refused while so many events are pending.
+    pub(super) fn max_pending(&self) -> u64 {
+        self.max_pending
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.pending >= self.max_pending()
     }
 
     /// The batch is committed.
@@ -160,6 +173,10 @@ pub(super) fn unfinished(connection: &Connection) -> rusqlite::Result<u64> {
         events += u64::try_from(count).unwrap_or(0);
     }
     Ok(events)
+}
+
+fn count_scheduled(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT count(*) FROM scheduled", [], |row| row.get(0))
 }
 
 pub(super) fn meta(connection: &Connection, key: &str) -> rusqlite::Result<i64> {

@@ -15,11 +15,11 @@ use self::connect::Paths;
 use self::ledger::Ledger;
 use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
-use self::writer::{Claim, Command, Retain, Slot, Wake, Writer};
+use self::writer::{Claim, Command, Promote, Replay, Retain, Slot, Wake, Writer};
 use super::{
     Accepted, Answer, Committed, Counts, DueJob, Effects, EventDetail, EventQuery, EventSummary,
-    Finish, JobKey, NewEvent, Opened, PlannedJob, Reader, Seq, Store, StoreError, StoredEvent,
-    Undispatched,
+    Finish, Fired, Firing, JobKey, NewEvent, Opened, PlannedJob, Reader, Replayed, Seq, Store,
+    StoreError, StoredEvent, Turn, Undispatched,
 };
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -32,6 +32,10 @@ mod ledger;
 mod window;
 mod inbox;
 mod documents;
+mod lanes;
+mod emits;
+mod timers;
+mod replay;
 mod retention;
 mod codes;
 mod read;
@@ -118,6 +122,7 @@ struct Shared {
     paths: Paths,
     low_water: AtomicI64,
     pending: AtomicU64,
+    scheduled: AtomicU64,
     closed: AtomicBool,
     probe: Probe,
 }
@@ -128,6 +133,7 @@ impl Shared {
             paths: Paths::of(path),
             low_water: AtomicI64::new(0),
             pending: AtomicU64::new(0),
+            scheduled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             probe: Probe::default(),
         }
@@ -184,6 +190,36 @@ impl Store for SqliteStore {
         self.ask(|slot| Command::Claim(Claim { job, plan, attempt }, slot))
     }
 
+    fn plan(&self, event: Seq, plan: Arc<[PlannedJob]>) -> Answer<Committed> {
+        self.ask(|slot| Command::Plan(event, plan, slot))
+    }
+
+    fn promote(&self, now: Millis, limit: usize) -> Answer<Vec<Turn>> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        self.ask(|slot| Command::Promote(Promote { now, limit }, slot))
+    }
+
+    fn next_scheduled(&self) -> Answer<Option<Millis>> {
+        self.read(emits::next)
+    }
+
+    fn fire(&self, firing: Firing) -> Answer<Fired> {
+        self.ask(|slot| Command::Fire(firing, slot))
+    }
+
+    fn timers(&self) -> Answer<Vec<(Box<str>, Millis)>> {
+        self.read(timers::all)
+    }
+
+    fn forget_timer(&self, timer: &str) -> Answer<()> {
+        let timer = timer.into();
+        self.ask(|slot| Command::ForgetTimer(timer, slot))
+    }
+
+    fn replay(&self, event: EventId, copy: EventId, now: Millis) -> Answer<Replayed> {
+        self.ask(|slot| Command::Replay(Replay { event, copy, now }, slot))
+    }
+
     fn undispatched(&self, after: Seq, up_to: Seq, limit: usize) -> Answer<Vec<Undispatched>> {
         let after = after.0.max(self.shared.low_water.load(Ordering::Relaxed));
         self.read(move |connection| query::undispatched(connection, after, up_to.0, limit))
@@ -220,7 +256,11 @@ impl Store for SqliteStore {
         let shared = Arc::clone(&self.shared);
         self.read(move |connection| {
             let dead = query::dead(connection)?;
-            Ok(Counts { pending: shared.pending.load(Ordering::Relaxed), dead })
+            Ok(Counts {
+                pending: shared.pending.load(Ordering::Relaxed),
+                scheduled: shared.scheduled.load(Ordering::Relaxed),
+                dead,
+            })
         })
     }
 

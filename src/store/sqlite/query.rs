@@ -4,14 +4,15 @@
 use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
+use super::inbox;
 use crate::clock::Millis;
 use crate::id::EventId;
 use crate::store::{
-    Attempt, DueJob, EventDetail, EventQuery, EventSummary, Job, JobKey, JobState, NewEvent,
-    PlannedJob, Seq, StoredEvent, Undispatched,
+    Attempt, DueJob, EventDetail, EventQuery, EventSummary, Job, JobKey, JobState, PlannedJob, Seq,
+    StoredEvent, Undispatched,
 };
 
-/// Events in `after` < seq <= `up_to` that have no jobs.
+/// Events in `after` < seq <= `up_to` that have no jobs and whose turn has come. What has no jobs stands at the place of its seq.
 pub(super) fn undispatched(
     connection: &Connection,
     after: i64,
@@ -19,11 +20,15 @@ pub(super) fn undispatched(
     limit: usize,
 ) -> rusqlite::Result<Vec<Undispatched>> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, webhook FROM events WHERE seq > ?1 AND seq <= ?2 AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq)
+        "SELECT seq, webhook,
+                order_key IS NOT NULL AND EXISTS (SELECT 1 FROM lanes l WHERE l.webhook = e.webhook AND l.order_key = e.order_key AND (l.place, l.event) < (seq, seq))
+         FROM events e WHERE seq > ?1 AND seq <= ?2 AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq)
+         AND (order_key IS NULL
+              OR (SELECT released FROM lanes l WHERE l.webhook = e.webhook AND l.order_key = e.order_key AND l.place = seq AND l.event = seq))
          ORDER BY seq LIMIT ?3",
     )?;
     let rows = statement.query_map(params![after, up_to, rows(limit)], |row| {
-        Ok(Undispatched { event: Seq(row.get(0)?), webhook: row.get(1)? })
+        Ok(Undispatched { event: Seq(row.get(0)?), webhook: row.get(1)?, plan: row.get(2)? })
     })?;
     rows.collect()
 }
@@ -57,22 +62,8 @@ pub(super) fn next_due(connection: &Connection, now: Millis) -> rusqlite::Result
 pub(super) fn load(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<StoredEvent>> {
     let snapshot = connection.unchecked_transaction()?;
     let event = snapshot
-        .prepare_cached(
-            "SELECT e.id, e.webhook, e.delivery_id, e.kind, e.received_at, p.request, p.body
-             FROM events e JOIN payloads p USING (seq) WHERE e.seq = ?1",
-        )?
-        .query_row([seq.0], |row| {
-            Ok(NewEvent {
-                id: event_id(row, 0)?,
-                webhook: row.get(1)?,
-                delivery_id: row.get(2)?,
-                order_key: None,
-                kind: row.get(3)?,
-                received_at: Millis(row.get(4)?),
-                request: row.get(5)?,
-                body: row.get::<_, Vec<u8>>(6)?.into(),
-            })
-        })
+        .prepare_cached(&format!("{} WHERE e.seq = ?1", inbox::SELECT_EVENT))?
+        .query_row([seq.0], inbox::event_of)
         .optional()?;
     let Some(event) = event else { return Ok(None) };
     Ok(Some(StoredEvent { seq, event, jobs: jobs(&snapshot, seq.0)? }))
@@ -224,18 +215,23 @@ fn summary(
 
 fn jobs(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Job>> {
     let mut statement = connection.prepare_cached(
-        "SELECT n, script, pattern, state, attempt, due_at, error FROM jobs WHERE event = ?1 ORDER BY n",
+        "SELECT n, script, pattern, state, attempt, due_at, error, dead_job, put_off_since FROM jobs WHERE event = ?1 ORDER BY n",
     )?;
     let rows = statement.query_map([seq], |row| {
         let due_at: Option<i64> = row.get(5)?;
         Ok(Job {
             n: row.get(0)?,
-            planned: PlannedJob { script: row.get(1)?, pattern: row.get(2)? },
+            planned: PlannedJob {
+                script: row.get(1)?,
+                pattern: row.get(2)?,
+                dead_job: row.get(7)?,
+            },
             state: row.get(3)?,
             attempt: row.get(4)?,
-            // A claimed job waits for no time.
+            // A claimed job, and one that waits for another, wait for no time.
             due_at: due_at.filter(|due_at| *due_at < i64::MAX).map(Millis),
             error: row.get(6)?,
+            put_off_since: row.get::<_, Option<i64>>(8)?.map(Millis),
         })
     })?;
     rows.collect()

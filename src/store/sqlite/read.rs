@@ -9,7 +9,7 @@ use std::thread;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{OpenError, Shared, connect, send};
+use super::{OpenError, Shared, connect, emits, send};
 use crate::clock;
 use crate::store::filter::Filter;
 use crate::store::{
@@ -123,6 +123,11 @@ impl Reader for SqliteReader {
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {
         let collection: Box<str> = collection.into();
         self.pool.ask(move |connection| documents(connection, &collection, &find))
+    }
+
+    fn waits(&self, webhook: &str, key: &str) -> LocalAnswer<'_, bool> {
+        let (webhook, key): (Box<str>, Box<str>) = (webhook.into(), key.into());
+        self.pool.ask(move |connection| emits::waits(connection, &webhook, &key))
     }
 
     fn count(&self, collection: &str, filter: Filter) -> LocalAnswer<'_, u64> {

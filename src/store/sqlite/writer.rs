@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
 use super::connect::{self, Identity};
-use super::inbox;
 use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
+use super::{emits, inbox, replay, timers};
 use crate::clock::{self, Millis};
+use crate::id::EventId;
 use crate::store::{
-    Accepted, Committed, Effects, Finish, JobKey, NewEvent, PlannedJob, StoreError,
+    Accepted, Committed, Effects, Finish, Fired, Firing, JobKey, NewEvent, PlannedJob, Replayed,
+    Seq, StoreError, Turn,
 };
 
 /// Commands in one transaction. More would gain little and make the first wait for the last.
@@ -35,6 +37,11 @@ pub(super) enum Command {
     Finish(Finish, Slot<Committed>),
     Commit(Effects, Slot<Committed>),
     Claim(Claim, Slot<Committed>),
+    Plan(Seq, Arc<[PlannedJob]>, Slot<Committed>),
+    Promote(Promote, Slot<Vec<Turn>>),
+    Fire(Firing, Slot<Fired>),
+    ForgetTimer(Box<str>, Slot<()>),
+    Replay(Replay, Slot<Replayed>),
     Retain(Retain, Slot<u64>),
     Wake(Wake, Slot<u64>),
     Ping(Slot<()>),
@@ -52,6 +59,19 @@ pub(super) struct Wake {
     pub(super) failed_too: bool,
     pub(super) now: Millis,
     pub(super) limit: i64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Promote {
+    pub(super) now: Millis,
+    pub(super) limit: i64,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct Replay {
+    pub(super) event: EventId,
+    pub(super) copy: EventId,
+    pub(super) now: Millis,
 }
 
 #[derive(Clone, Copy)]
@@ -92,9 +112,14 @@ impl Command {
     fn answer(self, failed: Option<&StoreError>) {
         match self {
             Self::Accept(_, slot) => slot.answer(failed),
-            Self::Finish(_, slot) | Self::Commit(_, slot) | Self::Claim(_, slot) => {
-                slot.answer(failed);
-            }
+            Self::Finish(_, slot)
+            | Self::Commit(_, slot)
+            | Self::Claim(_, slot)
+            | Self::Plan(_, _, slot) => slot.answer(failed),
+            Self::Promote(_, slot) => slot.answer(failed),
+            Self::Fire(_, slot) => slot.answer(failed),
+            Self::Replay(_, slot) => slot.answer(failed),
+            Self::ForgetTimer(_, slot) => slot.answer(failed),
             Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
             Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
@@ -249,6 +274,7 @@ impl Writer {
     fn publish(&self) {
         self.shared.low_water.store(self.ledger.low_water(), Ordering::Relaxed);
         self.shared.pending.store(self.ledger.pending, Ordering::Relaxed);
+        self.shared.scheduled.store(self.ledger.scheduled, Ordering::Relaxed);
     }
 
     /// The last thing that it does; connection and lock are given back with it, in this order.
@@ -312,14 +338,27 @@ fn run_all(
         match command {
             Command::Accept(event, slot) => slot.set(inbox::accept(connection, ledger, event)?),
             Command::Finish(finish, slot) => {
-                slot.set(Ok(inbox::finish(connection, ledger, finish)?));
+                slot.set(inbox::finish(connection, ledger, finish)?);
             }
             Command::Commit(effects, slot) => {
-                slot.set(Ok(inbox::commit(connection, ledger, effects)?));
+                slot.set(inbox::commit(connection, ledger, effects)?);
             }
             Command::Claim(claim, slot) => {
                 let plan = claim.plan.as_deref();
                 slot.set(Ok(inbox::claim(connection, ledger, claim.job, plan, claim.attempt)?));
+            }
+            Command::Plan(event, plan, slot) => {
+                slot.set(Ok(inbox::plan(connection, ledger, *event, plan)?));
+            }
+            Command::Promote(Promote { now, limit }, slot) => {
+                slot.set(Ok(emits::promote(connection, ledger, *now, *limit)?));
+            }
+            Command::Fire(firing, slot) => {
+                slot.set(Ok(timers::fire(connection, ledger, firing)?));
+            }
+            Command::ForgetTimer(timer, slot) => slot.set(Ok(timers::forget(connection, timer)?)),
+            Command::Replay(Replay { event, copy, now }, slot) => {
+                slot.set(replay::replay(connection, ledger, *event, *copy, *now)?);
             }
             Command::Retain(retain, slot) => {
                 let Retain { payloads_before, events_before, limit } = *retain;

@@ -11,7 +11,7 @@ use rusqlite::Connection;
 use super::*;
 use crate::clock::Millis;
 use crate::store::conformance::random::as_after_a_kill;
-use crate::store::conformance::{accept, block_on, delivery, done, end, job, plan, writes};
+use crate::store::conformance::{YES, accept, block_on, delivery, done, end, job, plan, writes};
 use crate::store::{DocumentKey, JobState, Json, Outcome, Read, Version, Write};
 
 mod opening;
@@ -204,7 +204,7 @@ fn w13_a_kill_before_the_commit_of_effects_leaves_none_and_after_it_all() {
     at_commit.recv().unwrap();
     let before = place.killed();
     drop(let_go);
-    assert_eq!(block_on(finish).unwrap(), Committed::Yes);
+    assert_eq!(block_on(finish).unwrap(), YES);
     let after = place.killed();
 
     let read = |store: &SqliteStore| block_on(store.reader().unwrap().get(&key)).unwrap();
@@ -212,7 +212,7 @@ fn w13_a_kill_before_the_commit_of_effects_leaves_none_and_after_it_all() {
     assert!(matches!(read(&after), Read::Found { .. }));
     let again = end(seq, Outcome::Done(effects));
     assert_eq!(block_on(after.finish(again.clone())).unwrap(), Committed::Stale);
-    assert_eq!(block_on(before.finish(again)).unwrap(), Committed::Yes);
+    assert_eq!(block_on(before.finish(again)).unwrap(), YES);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn a_version_does_not_come_back_after_a_kill_or_a_stop() {
     let place = Place::new();
     let key = DocumentKey { collection: "users".into(), id: "u".into() };
     let write = |store: &SqliteStore, write| {
-        assert_eq!(block_on(store.commit(writes([(key.clone(), write)]))).unwrap(), Committed::Yes);
+        assert_eq!(block_on(store.commit(writes([(key.clone(), write)]))).unwrap(), YES);
         block_on(store.reader().unwrap().get(&key)).unwrap().version()
     };
     let put = || Write::Put { body: Json("{}".into()), if_newer: None };
@@ -303,7 +303,7 @@ fn the_low_water_mark_is_where_recovery_begins() {
             answer.await.unwrap();
         }
         for answer in ends {
-            assert_eq!(answer.await.unwrap(), Committed::Yes);
+            assert_eq!(answer.await.unwrap(), YES);
         }
         store.ping().await.unwrap();
     });

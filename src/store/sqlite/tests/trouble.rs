@@ -114,7 +114,7 @@ fn w21_a_sync_error_refuses_the_whole_batch_and_nothing_of_it_is_visible() {
         assert!(store.load(seq).await.unwrap().unwrap().jobs.is_empty());
         // What is tried again by whoever asked works, and is told from what had failed.
         assert_eq!(store.accept(delivery("msg_0")).await.unwrap(), Accepted::New(Seq(2)));
-        assert_eq!(store.finish(end).await.unwrap(), Committed::Yes);
+        assert_eq!(store.finish(end).await.unwrap(), YES);
         assert!(matches!(reader.get(&key).await.unwrap(), Read::Found { .. }));
         assert_eq!(store.counts().await.unwrap().pending, 1);
     });

@@ -1,0 +1,42 @@
+-- What orders an event; its place in line where that is not its seq; the event that it repeats.
+ALTER TABLE events ADD COLUMN order_key TEXT;
+ALTER TABLE events ADD COLUMN place INTEGER;
+ALTER TABLE events ADD COLUMN replay_of BLOB;
+CREATE INDEX events_replays ON events (replay_of) WHERE replay_of IS NOT NULL;
+
+-- dead_job: the job of the event whose death this one answers. put_off_since: set while its handler asks for another time.
+-- A pending job that waits for an earlier event of its key is due at the end of time.
+ALTER TABLE jobs ADD COLUMN dead_job INTEGER;
+ALTER TABLE jobs ADD COLUMN put_off_since INTEGER;
+
+-- Events with an order key that are not at their end, in the order in which they have their turn. released: its turn has come.
+CREATE TABLE lanes (
+    webhook TEXT NOT NULL,
+    order_key TEXT NOT NULL,
+    place INTEGER NOT NULL,
+    event INTEGER NOT NULL,
+    released INTEGER NOT NULL,
+    PRIMARY KEY (webhook, order_key, place, event)
+) STRICT, WITHOUT ROWID;
+
+-- What was emitted for a later time; it becomes an event when it is due.
+CREATE TABLE scheduled (
+    row INTEGER PRIMARY KEY,
+    due_at INTEGER NOT NULL,
+    id BLOB NOT NULL,
+    webhook TEXT NOT NULL,
+    delivery_id TEXT,
+    order_key TEXT,
+    kind TEXT NOT NULL,
+    request TEXT NOT NULL,
+    body BLOB NOT NULL
+) STRICT;
+CREATE INDEX scheduled_due ON scheduled (due_at);
+CREATE INDEX scheduled_key ON scheduled (webhook, order_key) WHERE order_key IS NOT NULL;
+CREATE UNIQUE INDEX scheduled_delivery ON scheduled (webhook, delivery_id) WHERE delivery_id IS NOT NULL;
+
+-- From when on the next occurrence of each timer counts.
+CREATE TABLE timers (
+    timer TEXT PRIMARY KEY,
+    counts_from INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
