@@ -30,8 +30,8 @@ fn seen(rhaiway: &Rhaiway) -> Value {
     rhaiway.get("/seen").json()
 }
 
-fn seen_are(rhaiway: &Rhaiway, expected: Value) {
-    eventually(&format!("{expected} is seen"), || (seen(rhaiway) == expected).then_some(()));
+fn seen_are(rhaiway: &Rhaiway, expected: &Value) {
+    eventually(&format!("{expected} is seen"), || (seen(rhaiway) == *expected).then_some(()));
 }
 
 fn deliver(rhaiway: &Rhaiway, id: &str) {
@@ -58,7 +58,7 @@ fn what_a_handler_emits_is_handled_by_every_on_that_matches() {
     deliver(&rhaiway, "msg_1");
     seen_are(
         &rhaiway,
-        json!([
+        &json!([
             { "id": "exact", "data": { "id": "msg_1", "name": "Ada" }, "type": "user.new", "webhook": "on:user.new", "attempt": 1 },
             { "id": "star", "data": "msg_1" },
         ]),
@@ -81,7 +81,7 @@ fn rule_8_what_is_thrown_away_has_emitted_nothing() {
     project.wait_for_state("msg_1", "retrying");
     assert_eq!(rhaiway.get("/thrown").status, 400);
     assert_eq!(rhaiway.get("/returned").status, 400);
-    seen_are(&rhaiway, json!([{ "id": "3" }]));
+    seen_are(&rhaiway, &json!([{ "id": "3" }]));
     assert_eq!(of_topic(&project, "t").len(), 1);
 }
 
@@ -107,7 +107,7 @@ fn an_emitted_id_makes_one_event_however_often_it_is_emitted() {
         &json!([{ "topic": "t", "payload": 1, "options": { "id": "order_1", "delay": "1h" } }]),
     );
     emit(&rhaiway, &json!([{ "topic": "t", "payload": 1, "options": { "id": "order_2" } }]));
-    seen_are(&rhaiway, json!([{ "id": "n", "n": 2 }]));
+    seen_are(&rhaiway, &json!([{ "id": "n", "n": 2 }]));
     assert_eq!(of_topic(&project, "t").len(), 2);
     assert_eq!(project.admin("/v1/status")["scheduled"], 0);
 }
@@ -124,10 +124,10 @@ fn a_delayed_event_comes_when_it_is_due_also_after_kill_9() {
             { "topic": "t", "payload": "at", "options": { "at": 1000 } },
         ]),
     );
-    seen_are(&rhaiway, json!([{ "id": "at" }]));
+    seen_are(&rhaiway, &json!([{ "id": "at" }]));
     rhaiway.kill();
     let rhaiway = project.start();
-    seen_are(&rhaiway, json!([{ "id": "at" }, { "id": "later" }]));
+    seen_are(&rhaiway, &json!([{ "id": "at" }, { "id": "later" }]));
     assert_eq!(project.admin("/v1/status")["scheduled"], 1);
 }
 
@@ -151,7 +151,7 @@ fn a_key_orders_what_is_emitted_as_ordered_by_does() {
         .collect();
     emit(&rhaiway, &json!(emits));
     let list = |first: u32| (first..40).step_by(2).collect::<Vec<u32>>();
-    seen_are(&rhaiway, json!([{ "id": "a", "list": list(0) }, { "id": "b", "list": list(1) }]));
+    seen_are(&rhaiway, &json!([{ "id": "a", "list": list(0) }, { "id": "b", "list": list(1) }]));
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn pending_replace_makes_one_event_of_many_and_keep_lets_the_first_stand() {
         );
     }
     assert_eq!(project.admin("/v1/status")["scheduled"], 2);
-    seen_are(&rhaiway, json!([{ "id": "kept", "n": 0 }, { "id": "replaced", "n": 19 }]));
+    seen_are(&rhaiway, &json!([{ "id": "kept", "n": 0 }, { "id": "replaced", "n": 19 }]));
     assert_eq!(of_topic(&project, "replaced").len(), 1);
     assert_eq!(of_topic(&project, "kept").len(), 1);
 }

@@ -23,13 +23,18 @@ struct State {
     last_version: u64,
     events: BTreeMap<i64, Kept>,
     /// By webhook and key: the open events, in line.
-    lanes: BTreeMap<(Arc<str>, Box<str>), BTreeSet<(i64, i64)>>,
+    lanes: BTreeMap<Lane, BTreeSet<Place>>,
     /// Events without jobs whose turn was told.
     released: BTreeSet<i64>,
     scheduled: Vec<(Millis, NewEvent)>,
     timers: BTreeMap<Box<str>, Millis>,
     documents: BTreeMap<DocumentKey, (Content, Version)>,
 }
+
+/// Webhook and key.
+type Lane = (Arc<str>, Box<str>);
+/// A place in line, and the event there.
+type Place = (i64, i64);
 
 struct Kept {
     event: NewEvent,
@@ -92,7 +97,7 @@ fn open(state: &Mutex<State>) -> Result<MutexGuard<'_, State>, StoreError> {
 }
 
 /// Where events of its key stand in line.
-fn lane_of(event: &NewEvent) -> Option<(Arc<str>, Box<str>)> {
+fn lane_of(event: &NewEvent) -> Option<Lane> {
     Some((Arc::clone(&event.webhook), event.order_key.clone()?))
 }
 

@@ -32,6 +32,19 @@ struct Standing {
     released: bool,
 }
 
+/// An event's lane, and its place in it.
+struct InLane {
+    webhook: Arc<str>,
+    key: Box<str>,
+    place: i64,
+}
+
+impl InLane {
+    fn lane(&self) -> Lane<'_> {
+        Lane { webhook: &self.webhook, key: &self.key }
+    }
+}
+
 /// The jobs of one script in one event.
 struct Work {
     unfinished: bool,
@@ -68,8 +81,8 @@ pub(super) fn enter(
 /// A dead letter has come back. One that had left its lane takes its place at the end; where it is not alone there, or was overtaken while another
 /// of its jobs kept it in line, what came back waits.
 pub(super) fn come_back(connection: &Connection, place: i64, event: i64) -> rusqlite::Result<()> {
-    let Some((webhook, key, stands)) = lane_of(connection, event)? else { return Ok(()) };
-    let lane = Lane { webhook: &webhook, key: &key };
+    let Some(in_lane) = found(connection, event)? else { return Ok(()) };
+    let (lane, stands) = (in_lane.lane(), in_lane.place);
     let is_in_line: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM lanes WHERE webhook = ?1 AND order_key = ?2 AND place = ?3 AND event = ?4)",
@@ -118,16 +131,15 @@ fn lets_pass(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
         .query_row(params![event, NEVER], |row| row.get(0))
 }
 
-/// The lane of an event, if it is in one, and where it stands.
-fn lane_of(
-    connection: &Connection,
-    event: i64,
-) -> rusqlite::Result<Option<(Arc<str>, Box<str>, i64)>> {
+/// Where an event stands, if it has an order.
+fn found(connection: &Connection, event: i64) -> rusqlite::Result<Option<InLane>> {
     connection
         .prepare_cached(
             "SELECT webhook, order_key, coalesce(place, seq) FROM events WHERE seq = ?1 AND order_key IS NOT NULL",
         )?
-        .query_row([event], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row([event], |row| {
+            Ok(InLane { webhook: row.get(0)?, key: row.get(1)?, place: row.get(2)? })
+        })
         .optional()
 }
 
@@ -138,8 +150,8 @@ pub(super) fn ended(
     event: i64,
     n: u32,
 ) -> rusqlite::Result<Vec<Turn>> {
-    let Some((webhook, key, place)) = lane_of(connection, event)? else { return Ok(Vec::new()) };
-    let lane = Lane { webhook: &webhook, key: &key };
+    let Some(in_lane) = found(connection, event)? else { return Ok(Vec::new()) };
+    let (lane, place) = (in_lane.lane(), in_lane.place);
     let mut turns = Vec::new();
     let (script, answers_death): (Box<str>, bool) = connection
         .prepare_cached(
@@ -224,7 +236,7 @@ fn begin(
 
 /// For each script of an event's plan, whether its jobs must wait: the nearest earlier event that it has in this lane is not over.
 pub(super) fn waits(connection: &Connection, event: i64, script: &str) -> rusqlite::Result<bool> {
-    let Some((webhook, key, place)) = lane_of(connection, event)? else { return Ok(false) };
+    let Some(InLane { webhook, key, place }) = found(connection, event)? else { return Ok(false) };
     let mut statement = connection.prepare_cached(
         "SELECT j.state BETWEEN 1 AND 4 FROM lanes l JOIN jobs j ON j.event = l.event
          WHERE l.webhook = ?1 AND l.order_key = ?2 AND (l.place, l.event) < (?3, ?4) AND j.script = ?5 AND j.dead_job IS NULL
@@ -243,8 +255,8 @@ pub(super) fn pass(
     event: i64,
 ) -> rusqlite::Result<Vec<Turn>> {
     let mut turns = Vec::new();
-    let Some((webhook, key, place)) = lane_of(connection, event)? else { return Ok(turns) };
-    let lane = Lane { webhook: &webhook, key: &key };
+    let Some(in_lane) = found(connection, event)? else { return Ok(turns) };
+    let (lane, place) = (in_lane.lane(), in_lane.place);
     if lets_pass(connection, event)?
         && let Some(standing) = next(connection, lane, (place, event))?
     {
