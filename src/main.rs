@@ -24,6 +24,7 @@ mod id;
 mod json;
 mod memory;
 mod outbound;
+mod schedule;
 mod units;
 
 fn main() -> ExitCode {
