@@ -23,3 +23,7 @@ mod cli;
 mod tidy;
 mod inbox;
 mod crash;
+#[cfg(debug_assertions)]
+mod clocks;
+#[cfg(debug_assertions)]
+mod failpoints;

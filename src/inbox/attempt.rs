@@ -10,6 +10,7 @@ use super::{Inbox, plan};
 use crate::backoff::Backoff;
 use crate::clock::{self, Millis};
 use crate::execution::{Executed, Run};
+use crate::failpoint::{self, Point};
 use crate::generation::{Generation, HandlerRef, matches_of};
 use crate::script::Ending;
 use crate::script::api::event::EventInput;
@@ -274,7 +275,9 @@ impl Inbox {
                 given,
                 timeout: handler.options.timeout.or(webhook.timeout),
             };
+            failpoint::reached(Point::AttemptStarted);
             let Executed { end, effects } = self.executor.execute(run).await;
+            failpoint::reached(Point::AttemptEnded);
             let outcome = match end.result {
                 Ok(_) => Outcome::Done(effects),
                 Err(Failure::NoStack) => {
@@ -301,7 +304,10 @@ impl Inbox {
         loop {
             let claim = self.executor.store.claim(job.key, job.plan.clone(), job.attempt());
             match claim.await {
-                Ok(Committed::Yes) => return true,
+                Ok(Committed::Yes) => {
+                    failpoint::reached(Point::ClaimAnswered);
+                    return true;
+                }
                 Ok(Committed::Conflict | Committed::Stale) => return false,
                 Err(_) if self.notes.is_stopping() => return false,
                 Err(error) => {
@@ -381,7 +387,10 @@ impl Inbox {
                 outcome: outcome.clone(),
             };
             match self.executor.store.finish(finish).await {
-                Ok(committed) => return committed,
+                Ok(committed) => {
+                    failpoint::reached(Point::FinishAnswered);
+                    return committed;
+                }
                 Err(error) => {
                     tracing::error!(event = %job.event.id, "the end of an attempt cannot be stored yet: {error}");
                     if self.notes.is_stopping() {
