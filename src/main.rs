@@ -19,6 +19,7 @@ mod admin;
 mod backoff;
 mod catalogue;
 mod clock;
+mod failpoint;
 mod frame;
 mod id;
 mod json;

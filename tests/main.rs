@@ -25,3 +25,7 @@ mod inbox;
 mod order;
 mod internal;
 mod crash;
+#[cfg(debug_assertions)]
+mod clocks;
+#[cfg(debug_assertions)]
+mod failpoints;

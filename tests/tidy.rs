@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Small words that many use, and that use nothing else of ours but each other.
-const LEAVES: [&str; 10] = [
+const LEAVES: [&str; 11] = [
     "backoff",
     "catalogue",
     "clock",
+    "failpoint",
     "frame",
     "id",
     "json",

@@ -5,6 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+#[cfg(debug_assertions)]
+mod by_hand;
 mod check;
 mod docs;
 mod events;
@@ -86,6 +88,11 @@ pub(crate) fn main() -> ExitCode {
         }
     };
     let output = Output::new();
+    #[cfg(debug_assertions)]
+    if let Err(error) = by_hand::take_in_hand() {
+        output.error(&format!("{error:#}"));
+        return Exit::Failed.into();
+    }
     let config = &arguments.config;
     let ended = match arguments.command {
         Command::Run(arguments) => run::run(&output, config, &arguments),

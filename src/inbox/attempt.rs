@@ -10,6 +10,7 @@ use super::{Inbox, plan};
 use crate::backoff::Backoff;
 use crate::clock::{self, Millis};
 use crate::execution::{Executed, Run};
+use crate::failpoint::{self, Point};
 use crate::generation::{Generation, HandlerRef, Pinned, matches_of};
 use crate::script::Ending;
 use crate::script::api::event::{Death, EventInput};
@@ -212,7 +213,7 @@ impl Inbox {
         Work::End(if jobs.is_empty() {
             Outcome::Ignored(format!("`{name}` has no handler for this type").into())
         } else {
-            Outcome::Resolved { jobs, due_at: clock::now() }
+            Outcome::Resolved { jobs, due_at: clock::steady() }
         })
     }
 
@@ -316,7 +317,9 @@ impl Inbox {
                 given,
                 timeout: handler.options.timeout.or(bounds.timeout),
             };
+            failpoint::reached(Point::AttemptStarted);
             let Executed { end, effects } = self.executor.execute(run).await;
+            failpoint::reached(Point::AttemptEnded);
             let outcome = match end.result {
                 Ok(_) => Outcome::Done(effects),
                 Err(Failure::NoStack) => {
@@ -350,7 +353,10 @@ impl Inbox {
         loop {
             let claim = self.executor.store.claim(job.key, job.plan.clone(), job.attempt());
             match claim.await {
-                Ok(Committed::Yes(_)) => return true,
+                Ok(Committed::Yes(_)) => {
+                    failpoint::reached(Point::ClaimAnswered);
+                    return true;
+                }
                 Ok(Committed::Conflict | Committed::Stale) => return false,
                 Err(_) if self.notes.is_stopping() => return false,
                 Err(error) => {
@@ -404,7 +410,8 @@ impl Inbox {
             return;
         }
         drop(newest);
-        if let Err(error) = self.executor.store.wake(script, true, clock::now(), WAKE_MAX).await {
+        if let Err(error) = self.executor.store.wake(script, true, clock::steady(), WAKE_MAX).await
+        {
             tracing::warn!("a job that waits for `{script}` cannot be made due now: {error}");
         }
     }
@@ -432,6 +439,7 @@ impl Inbox {
             };
             match self.executor.store.finish(finish).await {
                 Ok(Committed::Yes(after)) => {
+                    failpoint::reached(Point::FinishAnswered);
                     let emits = match outcome {
                         Outcome::Done(effects) => effects.emits,
                         _ => Vec::new(),
@@ -480,7 +488,7 @@ fn put_off(
     reason: Box<str>,
 ) -> (u32, Outcome) {
     let now = clock::now();
-    let due_at = now.plus(delay);
+    let due_at = clock::steady().plus(delay);
     tracing::debug!(event = %job.event.id, script = %job.planned.script, "put off by its handler until {due_at}: {reason}");
     let asked_for = job.put_off_since.map_or(Duration::ZERO, |since| since.until(now));
     if asked_for < PUT_OFF_MAX {
@@ -502,14 +510,14 @@ pub(super) fn handler_gate(script: &str, at: HandlerRef) -> String {
 fn returned(reason: &str) -> Outcome {
     // Spread, so that what was refused together does not come back together.
     let pause = SOON.mul_f64(4.0f64.mul_add(clock::chance(), 1.0));
-    Outcome::Returned { due_at: clock::now().plus(pause), reason: reason.into() }
+    Outcome::Returned { due_at: clock::steady().plus(pause), reason: reason.into() }
 }
 
 fn waiting_for(script: &str) -> Outcome {
     let reason = format!(
         "`{script}` is broken and has no older version to run; it goes on when the script loads"
     );
-    Outcome::Returned { due_at: clock::now().plus(BROKEN_SCRIPT_PAUSE), reason: reason.into() }
+    Outcome::Returned { due_at: clock::steady().plus(BROKEN_SCRIPT_PAUSE), reason: reason.into() }
 }
 
 fn again_or_dead(
@@ -520,7 +528,7 @@ fn again_or_dead(
     error: String,
 ) -> Outcome {
     match retry.wait(attempt, clock::chance()) {
-        Some(wait) => Outcome::Retry { due_at: clock::now().plus(wait), error: error.into() },
+        Some(wait) => Outcome::Retry { due_at: clock::steady().plus(wait), error: error.into() },
         None => dead(generation, job, error.into()),
     }
 }

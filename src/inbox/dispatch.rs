@@ -111,6 +111,7 @@ impl Dispatcher {
 
     /// Until the runtime stops.
     pub(crate) async fn run(mut self) {
+        let mut clocks = clock::Watch::new();
         while !self.notes.is_stopping() {
             // Ask to be woken before looking: what is told while we look wakes us again at once.
             let pause = match self.look().await {
@@ -120,14 +121,18 @@ impl Dispatcher {
                     PAUSE
                 }
             };
-            _ = tokio::time::timeout(pause, self.notes.told()).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = self.notes.told() => {}
+                () = clocks.moved() => {}
+            }
         }
     }
 
     /// Hands out what can be handed out; how long it may take until there is more.
     async fn look(&mut self) -> Result<Duration, StoreError> {
         self.hear();
-        let now = clock::now();
+        let now = clock::steady();
         if self.room() > 0 {
             // What is in somebody's hands may be due as well, and must not keep the rest off the page.
             let limit = PAGE + self.in_hand.len() + self.notes.lists().claimed.len();
@@ -140,24 +145,24 @@ impl Dispatcher {
                 }
             }
         }
-        let next_emitted = self.promote(now).await?;
+        let emitted_in = self.promote(clock::now()).await?;
         self.hand_waiting();
         while self.room() > 0 && self.recovered < self.opened.last && self.recover().await? {}
         if self.room() == 0 {
             return Ok(LOOK_AGAIN);
         }
-        let next_due = self.store.next_due(now).await?;
-        let next = [next_due, next_emitted].into_iter().flatten().min();
-        Ok(next.map_or(LOOK_AGAIN, |next| now.until(next).min(LOOK_AGAIN)))
+        let due_in = self.store.next_due(now).await?.map(|next| now.until(next));
+        let next = [due_in, emitted_in].into_iter().flatten().min();
+        Ok(next.map_or(LOOK_AGAIN, |next| next.min(LOOK_AGAIN)))
     }
 
-    /// Makes events of what was emitted for a time that has come; when the next one does.
-    async fn promote(&mut self, now: Millis) -> Result<Option<Millis>, StoreError> {
+    /// Makes events of what was emitted for a time that has come; how long until the next one does. These times are those of the wall clock.
+    async fn promote(&mut self, now: Millis) -> Result<Option<Duration>, StoreError> {
         loop {
             let next = self.store.next_scheduled().await?;
             let is_due = next.is_some_and(|next| next <= now);
             if !is_due || self.waiting_count() >= WAITING_MAX {
-                return Ok(next);
+                return Ok(next.map(|next| now.until(next)));
             }
             for Turn { event, webhook, plan } in self.store.promote(now, PAGE).await? {
                 self.wait(Undispatched { event, webhook, plan });

@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 
 use crate::execution::Executor;
+use crate::failpoint::{self, Point};
 use crate::generation::{Generation, HandlerRef, Pinned};
 use crate::script::handler::Handler;
 use crate::store::{Accepted, After, Answer, Emit, NewEvent, Seq, StoreError};
@@ -216,6 +217,7 @@ impl Future for Accepting {
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(delivered) = &mut self.0 else { return Poll::Pending };
         let answer = std::task::ready!(delivered.answer.as_mut().poll(context));
+        failpoint::reached(Point::AcceptAnswered);
         if let (Ok(accepted), Some(delivered)) = (&answer, self.0.take()) {
             delivered.take_over(*accepted);
         }

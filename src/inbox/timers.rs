@@ -49,6 +49,7 @@ impl Timers {
 
     /// Until the runtime stops; `swapped` tells of new generations.
     pub(crate) async fn run(mut self, mut swapped: watch::Receiver<u64>) {
+        let mut clocks = clock::Watch::new();
         while !self.notes.is_stopping() {
             // What changes from here on wakes us again at once.
             swapped.mark_unchanged();
@@ -63,6 +64,7 @@ impl Timers {
                 () = tokio::time::sleep(pause) => {}
                 () = self.notes.any_timer_ended() => {}
                 () = self.notes.stopped() => {}
+                () = clocks.moved() => {}
                 swapped = swapped.changed() => if swapped.is_err() { return },
             }
         }

@@ -318,7 +318,7 @@ fn changed_names(before: &Generation, now: &Generation) -> Vec<Arc<str>> {
 async fn wake_script(store: &dyn Store, notes: &Notes, name: &str, failed_too: bool) {
     let mut jobs = 0;
     loop {
-        match store.wake(name, failed_too, clock::now(), WAKE_MAX).await {
+        match store.wake(name, failed_too, clock::steady(), WAKE_MAX).await {
             Ok(woken) => {
                 jobs += woken;
                 notes.wake();

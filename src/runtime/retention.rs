@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::clock::{self, Millis};
+use crate::clock::{self, Millis, Watch};
 use crate::config::Config;
 use crate::store::Store;
 
@@ -22,6 +22,7 @@ const IDS_KEPT_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 /// For as long as the process lives.
 pub(super) async fn run(store: Arc<dyn Store>, config: Arc<Config>) {
     let retention = config.storage.retention;
+    let mut clocks = Watch::new();
     loop {
         let started = clock::instant();
         let deleted =
@@ -36,7 +37,11 @@ pub(super) async fn run(store: Arc<dyn Store>, config: Arc<Config>) {
                 PAUSE
             }
         };
-        tokio::time::sleep(pause).await;
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            // What is old has changed with it.
+            () = clocks.moved() => {}
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl MemoryStore {
         let mut state = self.state.lock().unwrap();
         for kept in state.events.values_mut() {
             for n in kept.claimed.drain(..) {
-                kept.jobs[n as usize].due_at = Some(clock::now());
+                kept.jobs[n as usize].due_at = Some(clock::steady());
             }
         }
     }
@@ -72,7 +72,7 @@ impl MemoryStore {
                 let job = &mut kept.jobs[n as usize];
                 job.attempt = job.attempt.saturating_sub(1);
                 job.state = if job.attempt == 0 { JobState::Pending } else { JobState::Retrying };
-                job.due_at = Some(clock::now());
+                job.due_at = Some(clock::steady());
             }
         }
     }
@@ -224,7 +224,7 @@ impl State {
             let job = &mut kept.jobs[*n as usize];
             job.state = JobState::Pending;
             job.attempt = 0;
-            job.due_at = Some(clock::now());
+            job.due_at = Some(clock::steady());
             job.error = None;
             job.put_off_since = None;
         }
@@ -328,7 +328,7 @@ impl State {
         for n in std::mem::take(&mut kept.behind) {
             let job = &mut kept.jobs[n as usize];
             if script.is_none_or(|script| *job.planned.script == *script) {
-                job.due_at = Some(clock::now());
+                job.due_at = Some(clock::steady());
             } else {
                 kept.behind.push(n);
             }
@@ -361,7 +361,7 @@ impl State {
                 planned: PlannedJob { dead_job: None, ..planned.clone() },
                 state: JobState::Pending,
                 attempt: 0,
-                due_at: (!waits).then(clock::now),
+                due_at: (!waits).then(clock::steady),
                 put_off_since: None,
                 error: None,
             });
@@ -558,12 +558,7 @@ impl State {
     }
 
     /// The jobs of the event, planned ones included, if this one may still end.
-    fn jobs(
-        &self,
-        key: JobKey,
-        plan: Option<&[PlannedJob]>,
-        others_due_at: Millis,
-    ) -> Option<Vec<Job>> {
+    fn jobs(&self, key: JobKey, plan: Option<&[PlannedJob]>) -> Option<Vec<Job>> {
         let mut jobs = self.events.get(&key.event.0)?.jobs.clone();
         if jobs.is_empty() {
             let planned = (0..).zip(plan?).map(|(n, planned)| Job {
@@ -571,7 +566,7 @@ impl State {
                 planned: planned.clone(),
                 state: JobState::Pending,
                 attempt: 0,
-                due_at: Some(others_due_at),
+                due_at: Some(clock::steady()),
                 put_off_since: None,
                 error: None,
             });
@@ -582,7 +577,7 @@ impl State {
     }
 
     fn finish(&mut self, finish: Finish, max_pending: u64) -> Result<Committed, StoreError> {
-        let Some(mut jobs) = self.jobs(finish.job, finish.plan.as_deref(), finish.ended_at) else {
+        let Some(mut jobs) = self.jobs(finish.job, finish.plan.as_deref()) else {
             return Ok(Committed::Stale);
         };
         let mut after = After::default();
@@ -647,7 +642,7 @@ impl State {
             }
         }
         for planned in then {
-            add(&mut jobs, planned, Some(finish.ended_at));
+            add(&mut jobs, planned, Some(clock::steady()));
         }
         let kept = self.events.get_mut(&finish.job.event.0).unwrap();
         kept.jobs = jobs;
@@ -662,7 +657,7 @@ impl State {
     }
 
     fn claim(&mut self, key: JobKey, plan: Option<&[PlannedJob]>, attempt: u32) -> Committed {
-        let Some(mut jobs) = self.jobs(key, plan, clock::now()) else { return Committed::Stale };
+        let Some(mut jobs) = self.jobs(key, plan) else { return Committed::Stale };
         let job = &mut jobs[key.n as usize];
         *job = Job { state: JobState::Running, attempt, due_at: None, error: None, ..job.clone() };
         let kept = self.events.get_mut(&key.event.0).unwrap();

@@ -5,10 +5,14 @@ mod events;
 mod http;
 mod inbox;
 mod rhaiway;
+#[cfg(debug_assertions)]
+mod clock;
 mod sender;
 mod admin;
 
 pub(crate) use admin::admin;
+#[cfg(debug_assertions)]
+pub(crate) use clock::Clock;
 pub(crate) use events::{event, events};
 pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};

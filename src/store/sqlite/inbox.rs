@@ -126,7 +126,7 @@ pub(super) fn revive(
     seq: i64,
 ) -> rusqlite::Result<bool> {
     let waited = waits(connection, seq)?;
-    let due_at = clock::now().0;
+    let due_at = clock::steady().0;
     let revived = connection
         .prepare_cached(
             "UPDATE jobs SET state = ?2, attempt = 0, due_at = ?3, error = NULL, put_off_since = NULL WHERE event = ?1 AND state = ?4",
@@ -190,11 +190,11 @@ pub(super) fn finish(
         }
     }
     let end = End::of(finish);
-    put_job(connection, ledger, finish.job, place, &end, finish.ended_at.0)?;
+    put_job(connection, ledger, finish.job, place, &end)?;
     match &finish.outcome {
         Outcome::Resolved { jobs, due_at } => resolve(connection, finish.job, jobs, due_at.0)?,
         Outcome::Dead { then, .. } if !then.is_empty() => {
-            answer_death(connection, ledger, finish.job.event.0, then, finish.ended_at.0)?;
+            answer_death(connection, ledger, finish.job.event.0, then)?;
         }
         Outcome::Done(_)
         | Outcome::Ignored(_)
@@ -255,10 +255,9 @@ fn answer_death(
     ledger: &mut Ledger,
     event: i64,
     then: &[PlannedJob],
-    due_at: i64,
 ) -> rusqlite::Result<()> {
     let was_over = !waits(connection, event)?;
-    add_jobs(connection, event, then, due_at)?;
+    add_jobs(connection, event, then, clock::steady().0)?;
     ledger.pending += u64::from(was_over);
     Ok(())
 }
@@ -273,7 +272,7 @@ pub(super) fn plan(
     if !ledger.is_undispatched(event.0) || plan.is_empty() {
         return Ok(Committed::Stale);
     }
-    let now = clock::now().0;
+    let now = clock::steady().0;
     let mut insert = connection.prepare_cached(
         "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern) VALUES (?1, ?2, ?3, 0, ?4, ?5, ?6)",
     )?;
@@ -373,7 +372,7 @@ pub(super) fn claim(
         is_kept: false,
         put_off_at: None,
     };
-    put_job(connection, ledger, job, place, &end, clock::now().0)?;
+    put_job(connection, ledger, job, place, &end)?;
     Ok(Committed::Yes(After::default()))
 }
 
@@ -461,7 +460,6 @@ fn put_job(
     job: JobKey,
     place: Place<'_>,
     end: &End<'_>,
-    others_due_at: i64,
 ) -> rusqlite::Result<()> {
     let event = job.event.0;
     let others_wait = match place {
@@ -472,7 +470,7 @@ fn put_job(
             let other = End {
                 state: JobState::Pending,
                 attempt: 0,
-                due_at: Some(others_due_at),
+                due_at: Some(clock::steady().0),
                 error: None,
                 is_kept: false,
                 put_off_at: None,

@@ -324,7 +324,7 @@ fn work(connection: &Connection, event: i64, script: &str) -> rusqlite::Result<W
 
 /// Makes due what waits for an earlier event: of one script, or all of it.
 fn unblock(connection: &Connection, event: i64, script: Option<&str>) -> rusqlite::Result<()> {
-    let Millis(now) = clock::now();
+    let Millis(now) = clock::steady();
     connection
         .prepare_cached(
             "UPDATE jobs SET due_at = ?2 WHERE event = ?1 AND state = ?3 AND due_at = ?4 AND (?5 IS NULL OR script = ?5)",

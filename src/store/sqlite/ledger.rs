@@ -1,7 +1,7 @@
 //! What the writer knows without asking the database: the last seq, how many events are pending, which have jobs, the next version.
 //! Changes within a batch count at once for the commands after them; when the batch fails, all is read again.
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::window::Window;
 use crate::clock;
@@ -12,6 +12,9 @@ const MARK_EVERY: i64 = 1024;
 
 /// When a claimed job is due: it waits for its end, not for a time. The next opening finds it by its state.
 pub(super) const NEVER: i64 = i64::MAX;
+
+/// No wait is so exact that less would matter.
+const SET_BACK_MIN_MS: i64 = 1_000;
 
 /// The writer's memory. Everything in it can be read again from the database (`load`).
 #[derive(Debug)]
@@ -43,8 +46,9 @@ impl Ledger {
         set_meta(connection, "unclean", 1)?;
         connection.execute(
             "UPDATE jobs INDEXED BY jobs_by_state SET due_at = ?1 WHERE state <> 5 AND state = 3",
-            [clock::now().0],
+            [clock::steady().0],
         )?;
+        follow_the_clock(connection)?;
         connection.execute_batch("COMMIT")?;
         let mut ledger = Self {
             last: 0,
@@ -152,13 +156,29 @@ impl Ledger {
             "UPDATE jobs INDEXED BY jobs_by_state
              SET due_at = ?1, attempt = max(attempt - 1, 0), state = CASE WHEN attempt > 1 THEN ?2 ELSE ?3 END
              WHERE state <> 5 AND state = 3 AND due_at = ?4",
-            params![clock::now().0, JobState::Retrying, JobState::Pending, NEVER],
+            params![clock::steady().0, JobState::Retrying, JobState::Pending, NEVER],
         )?;
         set_meta(connection, "low_water", self.window.low())?;
         set_meta(connection, "last_seq", self.last)?;
         set_meta(connection, "unclean", 0)?;
         connection.execute_batch("COMMIT")
     }
+}
+
+/// Where the clock was set back since the last event, waits are as much shorter: they would begin again otherwise.
+fn follow_the_clock(connection: &Connection) -> rusqlite::Result<()> {
+    let newest: Option<i64> = connection
+        .query_row("SELECT received_at FROM events ORDER BY seq DESC LIMIT 1", [], |row| row.get(0))
+        .optional()?;
+    let now = clock::steady().0;
+    let set_back = newest.unwrap_or(now).saturating_sub(now);
+    if set_back > SET_BACK_MIN_MS {
+        connection.execute(
+            "UPDATE jobs INDEXED BY jobs_due SET due_at = max(due_at - ?1, ?2) WHERE due_at > ?2 AND due_at < ?3",
+            params![set_back, now, NEVER],
+        )?;
+    }
+    Ok(())
 }
 
 /// Events with a job that waits or runs. Each is counted at the worst state of these (1 to 4), so no set of seqs is held.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::{Connection, ErrorCode, ffi};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
@@ -16,6 +16,7 @@ use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
 use super::{emits, inbox, replay, timers};
 use crate::clock::{self, Millis};
+use crate::failpoint::{self, Point};
 use crate::id::EventId;
 use crate::store::{
     Accepted, Committed, Effects, Finish, Fired, Firing, JobKey, NewEvent, PlannedJob, Replayed,
@@ -124,6 +125,49 @@ impl Command {
             Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
     }
+}
+
+/// How far a batch is, for tests that end the process or fail the batch there.
+#[derive(Clone, Copy)]
+enum Phase {
+    Begun,
+    Written,
+    Committed,
+}
+
+impl Command {
+    fn point(&self, phase: Phase) -> Option<Point> {
+        let [begun, written, committed] = match self {
+            Self::Accept(..) => [Point::AcceptBegun, Point::AcceptWritten, Point::AcceptCommitted],
+            Self::Finish(..) => [Point::FinishBegun, Point::FinishWritten, Point::FinishCommitted],
+            Self::Commit(..) => [Point::RouteBegun, Point::RouteWritten, Point::RouteCommitted],
+            Self::Claim(..) => [Point::ClaimBegun, Point::ClaimWritten, Point::ClaimCommitted],
+            Self::Retain(..) => [Point::RetainBegun, Point::RetainWritten, Point::RetainCommitted],
+            Self::Plan(..)
+            | Self::Promote(..)
+            | Self::Fire(..)
+            | Self::ForgetTimer(..)
+            | Self::Replay(..)
+            | Self::Wake(..)
+            | Self::Ping(_)
+            | Self::Close(_) => return None,
+        };
+        Some(match phase {
+            Phase::Begun => begun,
+            Phase::Written => written,
+            Phase::Committed => committed,
+        })
+    }
+}
+
+/// The failpoint of each command at this phase; an error of one is as good as one of the disk.
+fn pass(batch: &[Command], phase: Phase) -> rusqlite::Result<()> {
+    let mut points = batch.iter().filter_map(|command| command.point(phase));
+    if points.any(failpoint::fails) {
+        let error = ffi::Error::new(ffi::SQLITE_IOERR);
+        return Err(rusqlite::Error::SqliteFailure(error, Some("a failpoint".to_owned())));
+    }
+    Ok(())
 }
 
 /// Why a batch is not committed; the text goes to log and monitor.
@@ -240,12 +284,15 @@ impl Writer {
         self.check_identity()?;
         let connection = connected(&mut self.connection, &mut self.ledger, &self.shared)?;
         let patience = if self.trouble.is_some() { REST } else { PATIENCE };
+        pass(batch, Phase::Begun)?;
         begin(connection, self.shared.probe.patience(patience))?;
         run_all(connection, &mut self.ledger, &mut self.cursors, batch)?;
+        pass(batch, Phase::Written)?;
         self.shared.probe.before_commit(connection)?;
         connection.prepare_cached("COMMIT")?.execute([])?;
         self.ledger.settle();
         self.publish();
+        pass(batch, Phase::Committed)?;
         // The commit went to the files that are open; it counts only if these are still the ones that the next start will find.
         self.check_identity()
     }
