@@ -121,6 +121,8 @@ pub(super) struct Webhook {
     pub(super) retry: Option<Spanned<Retry>>,
     /// `on`: a delivery id is handled once. `off`: every delivery is. Default: `on`.
     pub(super) dedupe: Option<Written>,
+    /// JSON pointer into the payload: events with the same value there are handled one at a time. Default: none, side by side.
+    pub(super) ordered_by: Option<Written>,
     /// `script`: the handler's result is the answer. Default: 200 as soon as the event is stored.
     pub(super) respond: Option<Written>,
     /// `false`, with `respond = "script"` only: keep nothing of the event. Default: true.

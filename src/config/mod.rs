@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::frame::{Frame, Place};
+use crate::json::Pointer;
 
 mod read;
 mod file;
@@ -192,6 +193,8 @@ pub(crate) struct Webhook {
     pub(crate) retry: Backoff,
     /// Whether a delivery id is handled once.
     pub(crate) dedupe: bool,
+    /// Events with the same value there are handled one at a time; `None`: all side by side.
+    pub(crate) ordered_by: Option<Pointer>,
     /// Who answers, and with it whether anything is stored.
     pub(crate) respond: Respond,
     /// Where it stands in the file, for messages that compare it with something else.

@@ -112,6 +112,7 @@ fn values_are_read_as_meant() {
         scheme = "github"
         secret_env = ["B_NEW", "B_OLD"]
         timeout = "5m"
+        ordered_by = "/data/id"
         concurrency = 8
         max_body = "30MiB"
         retry = { base = "2h", cap = "1d" }
@@ -151,8 +152,9 @@ fn values_are_read_as_meant() {
         (b.timeout, b.concurrency, b.max_body, b.dedupe),
         (Some(Duration::from_secs(300)), Some(8), 30 << 20, false)
     );
+    assert_eq!(b.ordered_by, Some("/data/id".parse().unwrap()));
     assert_eq!((b.respond, a.respond), (Respond::WhenStored, Respond::ByScript));
-    assert_eq!(a.place.to_string(), "deploy/config.toml:24:19");
+    assert_eq!(a.place.to_string(), "deploy/config.toml:25:19");
     let listed: Vec<_> = config
         .variables
         .iter()
@@ -278,7 +280,7 @@ fn o1_every_problem_is_reported_with_its_place_and_a_suggestion() {
         21 | retries = 5
            | ^^^^^^^
            |
-           = help: [webhooks.clerk] has: path, scheme, secret_env, tolerance, max_body, timeout, concurrency, retry, dedupe, respond, store
+           = help: [webhooks.clerk] has: path, scheme, secret_env, tolerance, max_body, timeout, concurrency, retry, dedupe, ordered_by, respond, store
            = docs: rhaiway docs E0101
 
         error[E0102]: `retry.max` in [webhooks.clerk] must be a whole number from 0 to 1000
@@ -575,7 +577,9 @@ fn a_webhooks_path_is_one_that_a_request_can_have() {
 
 #[test]
 fn what_contradicts_itself_is_shown_at_both_places() {
-    let all = webhook("respond = \"script\"\nstore = false\nretry = { max = 1 }\ndedupe = \"off\"");
+    let all = webhook(
+        "respond = \"script\"\nstore = false\nretry = { max = 1 }\ndedupe = \"off\"\nordered_by = \"/id\"",
+    );
     insta::assert_snapshot!(problems(&all, &[]), @r#"
         error[E0108]: `retry` in [webhooks.a] does not go with `store = false`
          --> config.toml:7:9
@@ -597,6 +601,17 @@ fn what_contradicts_itself_is_shown_at_both_places() {
           |          ^^^^^ this needs events that are kept
           |
           = docs: rhaiway docs E0108
+
+        error[E0108]: `ordered_by` in [webhooks.a] does not go with `store = false`
+         --> config.toml:9:14
+          |
+        6 | store = false
+          |         ----- this keeps none
+        ...
+        9 | ordered_by = "/id"
+          |              ^^^^^ this needs events that are kept
+          |
+          = docs: rhaiway docs E0108
         "#);
     for (lines, expected) in [
         ("respond = \"script\"", "only together with `store = false`"),
@@ -606,6 +621,9 @@ fn what_contradicts_itself_is_shown_at_both_places() {
         ("retry = { cap = \"1s\" }", "`base` is 5s by default"),
         ("retry = { base = \"2m\", cap = \"1m\" }", "the longest wait"),
         ("respond = \"stored\"", "must be `\"script\"`"),
+        ("ordered_by = \"data.id\"", "starts with `/`"),
+        ("ordered_by = \"/a~2\"", "is written `~0`"),
+        ("ordered_by = 1", "a JSON pointer into the payload"),
         ("dedupe = \"of\"", "did you mean `off`?"),
         ("concurrency = 0", "a whole number from 1 to 100000"),
         ("tolerance = \"0s\"", "a duration from 1s to 1d"),

@@ -15,6 +15,7 @@ use super::secret::{Secret, SecretSet, api_key, is_value, unusable};
 use super::{Respond, Variable, Webhook};
 use crate::backoff::{Backoff, RETRY};
 use crate::frame::{Frame, nearest};
+use crate::json::Pointer;
 
 /// Our own routes, which no webhook may take.
 const RESERVED: [&str; 2] = ["/healthz", "/readyz"];
@@ -107,6 +108,7 @@ impl One<'_, '_, '_> {
             concurrency: concurrency.and_then(|number| usize::try_from(number).ok()),
             retry: self.retry(),
             dedupe: dedupe != Some("off"),
+            ordered_by: self.ordered_by(),
             respond: self.respond(),
             place,
         }
@@ -370,6 +372,16 @@ impl One<'_, '_, '_> {
         retry_as_meant
     }
 
+    fn ordered_by(&mut self) -> Option<Pointer> {
+        let must = "a JSON pointer into the payload, such as `\"/data/id\"`";
+        let key = Key { table: &self.shown, name: "ordered_by" };
+        let (text, span) = self.build.check.text(key, self.table.ordered_by.as_ref(), must)?;
+        match text.parse::<Pointer>() {
+            Ok(pointer) => Some(pointer),
+            Err(error) => self.build.check.reject(key, span, must, error.to_string()),
+        }
+    }
+
     /// Who answers. In this version a script answers only for what is not stored.
     fn respond(&mut self) -> Respond {
         let table = self.table;
@@ -410,8 +422,11 @@ impl One<'_, '_, '_> {
         let Some(store) = span_of(table.store.as_ref()).filter(|_| !stored) else {
             return Respond::WhenStored;
         };
-        let kept =
-            [("retry", span_of(table.retry.as_ref())), ("dedupe", span_of(table.dedupe.as_ref()))];
+        let kept = [
+            ("retry", span_of(table.retry.as_ref())),
+            ("dedupe", span_of(table.dedupe.as_ref())),
+            ("ordered_by", span_of(table.ordered_by.as_ref())),
+        ];
         for (name, span) in kept {
             if let Some(span) = span {
                 let title = format!("`{name}` in {} does not go with `store = false`", self.shown);

@@ -1,13 +1,15 @@
 //! How JSON from outside is read, by one set of rules: a byte order mark is dropped, integers outside i64 become text with their exact
 //! digits, 127 levels pass and 128 do not, and of equal keys the last one wins. `prepare` makes text of bytes, `scan` checks the whole
-//! of it and picks out a few values without building a tree. No error repeats the payload.
+//! of it and picks out a few values without building a tree, `part` cuts out one. No error repeats the payload.
 
 use std::borrow::Cow;
 use std::fmt;
 
 mod pointer;
 mod scan;
+mod part;
 
+pub(crate) use self::part::part;
 pub(crate) use self::pointer::{Pointer, PointerError};
 pub(crate) use self::scan::{Found, scan};
 

@@ -100,7 +100,7 @@ impl<'a> Walk<'_, '_, 'a> {
 }
 
 /// `/0` names the first element, `/00` and `/+0` none.
-fn is_index(name: &str, index: usize) -> bool {
+pub(super) fn is_index(name: &str, index: usize) -> bool {
     name.parse() == Ok(index) && (name == "0" || !name.starts_with(['0', '+']))
 }
 

@@ -31,6 +31,8 @@ pub(crate) struct NewEvent {
     pub(crate) webhook: Arc<str>,
     /// The provider's own id, or what stands for it; `None`: never a duplicate.
     pub(crate) delivery_id: Option<Box<str>>,
+    /// Events of one webhook with the same one are handled one at a time; `None`: it has no order.
+    pub(crate) order_key: Option<Box<str>>,
     /// Its type, `""` for schemes without types.
     pub(crate) kind: Box<str>,
     /// When it was verified.

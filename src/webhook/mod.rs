@@ -23,6 +23,7 @@ pub(crate) mod verifier;
 pub(crate) mod explain;
 pub(crate) mod request;
 pub(crate) mod sample;
+mod order;
 
 use self::explain::{Explanation, explain};
 use self::request::Content;
@@ -53,6 +54,7 @@ pub(crate) struct Webhook {
     /// Where the handler's registration does not say.
     pub(crate) retry: Backoff,
     dedupe: bool,
+    ordered_by: Option<Pointer>,
     /// Who answers.
     pub(crate) respond: Respond,
 }
@@ -112,6 +114,7 @@ impl Webhook {
             concurrency: config.concurrency,
             retry: config.retry,
             dedupe: config.dedupe,
+            ordered_by: config.ordered_by.clone(),
             respond: config.respond,
         };
         Some((webhook, problems))
@@ -143,11 +146,17 @@ impl Webhook {
             .transpose()?;
         let delivery_id =
             self.verifier.delivery_id(&verified, found.as_ref()).filter(|_| self.dedupe);
+        let order_key = self
+            .ordered_by
+            .as_ref()
+            .zip(text.as_ref())
+            .and_then(|(pointer, text)| order::key(text, pointer));
         let secret = verified.secret.map(|matched| matched.variable);
         Ok(NewEvent {
             id: EventId(clock::uuid()),
             webhook: Arc::clone(&self.name),
             delivery_id,
+            order_key,
             kind: self.kind(delivery.headers, found.as_ref()),
             received_at: now,
             request: request::describe(

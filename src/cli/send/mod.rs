@@ -370,6 +370,7 @@ mod tests {
             concurrency: None,
             retry: Backoff { max: 0, base: Duration::ZERO, cap: Duration::ZERO },
             dedupe: true,
+            ordered_by: None,
             respond: Respond::WhenStored,
             place: crate::frame::Place {
                 path: "config.toml".to_owned(),

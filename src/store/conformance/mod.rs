@@ -41,6 +41,7 @@ pub(super) fn delivery(delivery_id: &str) -> NewEvent {
         id: EventId(clock::uuid()),
         webhook: "clerk".into(),
         delivery_id: Some(delivery_id.into()),
+        order_key: None,
         kind: "user.created".into(),
         received_at: Millis(1000),
         request: r#"{"headers":{}}"#.into(),

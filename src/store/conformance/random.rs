@@ -142,6 +142,7 @@ impl Pair {
                     id: EventId(clock::uuid()),
                     webhook: if webhook { "clerk".into() } else { "stripe".into() },
                     delivery_id: delivery.map(|id| id.to_string().into()),
+                    order_key: None,
                     kind: "t".into(),
                     received_at: Millis(self.accepted),
                     request: "{}".into(),

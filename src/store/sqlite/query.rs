@@ -66,6 +66,7 @@ pub(super) fn load(connection: &Connection, seq: Seq) -> rusqlite::Result<Option
                 id: event_id(row, 0)?,
                 webhook: row.get(1)?,
                 delivery_id: row.get(2)?,
+                order_key: None,
                 kind: row.get(3)?,
                 received_at: Millis(row.get(4)?),
                 request: row.get(5)?,
