@@ -23,6 +23,7 @@ struct State {
     last_version: u64,
     events: BTreeMap<i64, Kept>,
     documents: BTreeMap<DocumentKey, (Content, Version)>,
+    answers: BTreeMap<AnswerKey, Recorded>,
 }
 
 struct Kept {
@@ -233,6 +234,43 @@ impl State {
         Committed::Yes
     }
 
+    fn known(&self, key: &AnswerKey) -> Option<Known> {
+        if let Some(answer) = self.answers.get(key) {
+            return Some(Known::Answer(answer.clone()));
+        }
+        let mut events = self.events.values().map(|kept| &kept.event);
+        let is_it = |event: &NewEvent| {
+            event.webhook == key.scope && event.delivery_id.as_ref() == Some(&key.key)
+        };
+        events.any(is_it).then_some(Known::Event)
+    }
+
+    fn answer(&mut self, answering: Answering) -> Answered {
+        let Answering { key, event, effects, answer } = answering;
+        if let Some(known) = key.as_ref().and_then(|key| self.known(key)) {
+            return Answered::Known(known);
+        }
+        if !self.apply(&effects) {
+            return Answered::Conflict;
+        }
+        if let Some(AnsweredEvent { event, job, ignored }) = event {
+            let (state, attempt) =
+                if ignored.is_none() { (JobState::Done, 1) } else { (JobState::Ignored, 0) };
+            let job = Job { n: 0, planned: job, state, attempt, due_at: None, error: ignored };
+            self.last += 1;
+            let kept = Kept {
+                event,
+                has_payload: true,
+                jobs: vec![job],
+                attempts: vec![],
+                claimed: vec![],
+            };
+            self.events.insert(self.last, kept);
+        }
+        self.answers.extend(key.zip(answer));
+        Answered::Yes
+    }
+
     fn document(&self, key: &DocumentKey) -> (Content, Version) {
         match self.documents.get(key) {
             Some((content, version)) => match content.clone().at(clock::now()) {
@@ -280,6 +318,11 @@ impl State {
         self.events.retain(|_, kept| {
             let old = kept.event.received_at < events_before && !kept.is_pending();
             let goes = left > 0 && old;
+            left -= usize::from(goes);
+            !goes
+        });
+        self.answers.retain(|_, answer| {
+            let goes = left > 0 && answer.answered_at < events_before;
             left -= usize::from(goes);
             !goes
         });
@@ -336,6 +379,10 @@ impl Store for MemoryStore {
         self.with(|state| {
             Ok(if state.apply(&effects) { Committed::Yes } else { Committed::Conflict })
         })
+    }
+
+    fn answer(&self, answering: Answering) -> Answer<Answered> {
+        self.with(|state| Ok(state.answer(answering)))
     }
 
     fn claim(
@@ -478,6 +525,10 @@ impl Reader for MemoryReader {
             (Content::Found(body), version) => Read::Found { body, version },
         });
         Box::pin(ready(read))
+    }
+
+    fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>> {
+        Box::pin(ready(open(&self.state).map(|state| state.known(key))))
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {

@@ -23,6 +23,21 @@ pub(super) fn accept(
         return Ok(known.ok_or(StoreError::Full { max_pending: ledger.max_pending }));
     }
     let seq = ledger.last + 1;
+    if !insert(connection, seq, event)? {
+        let known = accept_again(connection, ledger, event)?;
+        return known.map(Ok).ok_or(rusqlite::Error::QueryReturnedNoRows);
+    }
+    ledger.last = seq;
+    ledger.pending += 1;
+    Ok(Ok(Accepted::New(Seq(seq))))
+}
+
+/// Stores an event with its payload. False: its id or its delivery id is there.
+pub(super) fn insert(
+    connection: &Connection,
+    seq: i64,
+    event: &NewEvent,
+) -> rusqlite::Result<bool> {
     let inserted = connection
         .prepare_cached(
             "INSERT INTO events (seq, id, webhook, delivery_id, kind, received_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
@@ -35,14 +50,10 @@ pub(super) fn accept(
             &*event.kind,
             event.received_at.0,
         ])?;
-    if inserted == 0 {
-        let known = accept_again(connection, ledger, event)?;
-        return known.map(Ok).ok_or(rusqlite::Error::QueryReturnedNoRows);
+    if inserted == 1 {
+        store_payload(connection, seq, event)?;
     }
-    store_payload(connection, seq, event)?;
-    ledger.last = seq;
-    ledger.pending += 1;
-    Ok(Ok(Accepted::New(Seq(seq))))
+    Ok(inserted == 1)
 }
 
 fn store_payload(connection: &Connection, seq: i64, event: &NewEvent) -> rusqlite::Result<()> {
@@ -181,7 +192,7 @@ pub(super) fn claim(
     Ok(Committed::Yes)
 }
 
-/// Commits what a route wants.
+/// Commits what a run wants that is no job.
 pub(super) fn commit(
     connection: &Connection,
     ledger: &mut Ledger,

@@ -17,9 +17,9 @@ use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
 use self::writer::{Claim, Command, Retain, Slot, Wake, Writer};
 use super::{
-    Accepted, Answer, Committed, Counts, DueJob, Effects, EventDetail, EventQuery, EventSummary,
-    Finish, JobKey, NewEvent, Opened, PlannedJob, Reader, Seq, Store, StoreError, StoredEvent,
-    Undispatched,
+    Accepted, Answer, Answered, Answering, Committed, Counts, DueJob, Effects, EventDetail,
+    EventQuery, EventSummary, Finish, JobKey, NewEvent, Opened, PlannedJob, Reader, Seq, Store,
+    StoreError, StoredEvent, Undispatched,
 };
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -31,6 +31,7 @@ mod writer;
 mod ledger;
 mod window;
 mod inbox;
+mod answers;
 mod documents;
 mod retention;
 mod codes;
@@ -173,6 +174,10 @@ impl Store for SqliteStore {
 
     fn commit(&self, effects: Effects) -> Answer<Committed> {
         self.ask(|slot| Command::Commit(effects, slot))
+    }
+
+    fn answer(&self, answering: Answering) -> Answer<Answered> {
+        self.ask(|slot| Command::Answer(Box::new(answering), slot))
     }
 
     fn claim(

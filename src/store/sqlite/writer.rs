@@ -11,13 +11,15 @@ use rusqlite::{Connection, ErrorCode};
 use tokio::sync::{mpsc, oneshot};
 
 use super::Shared;
+use super::answers;
 use super::connect::{self, Identity};
 use super::inbox;
 use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
 use crate::clock::{self, Millis};
 use crate::store::{
-    Accepted, Committed, Effects, Finish, JobKey, NewEvent, PlannedJob, StoreError,
+    Accepted, Answered, Answering, Committed, Effects, Finish, JobKey, NewEvent, PlannedJob,
+    StoreError,
 };
 
 /// Commands in one transaction. More would gain little and make the first wait for the last.
@@ -34,6 +36,7 @@ pub(super) enum Command {
     Accept(NewEvent, Slot<Accepted>),
     Finish(Finish, Slot<Committed>),
     Commit(Effects, Slot<Committed>),
+    Answer(Box<Answering>, Slot<Answered>),
     Claim(Claim, Slot<Committed>),
     Retain(Retain, Slot<u64>),
     Wake(Wake, Slot<u64>),
@@ -95,6 +98,7 @@ impl Command {
             Self::Finish(_, slot) | Self::Commit(_, slot) | Self::Claim(_, slot) => {
                 slot.answer(failed);
             }
+            Self::Answer(_, slot) => slot.answer(failed),
             Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
             Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
@@ -316,6 +320,9 @@ fn run_all(
             }
             Command::Commit(effects, slot) => {
                 slot.set(Ok(inbox::commit(connection, ledger, effects)?));
+            }
+            Command::Answer(answering, slot) => {
+                slot.set(Ok(answers::answer(connection, ledger, answering)?));
             }
             Command::Claim(claim, slot) => {
                 let plan = claim.plan.as_deref();
