@@ -22,4 +22,5 @@ mod operators;
 mod cli;
 mod tidy;
 mod inbox;
+mod answers;
 mod crash;

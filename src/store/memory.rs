@@ -253,10 +253,9 @@ impl State {
         if !self.apply(&effects) {
             return Answered::Conflict;
         }
-        if let Some(AnsweredEvent { event, job, ignored }) = event {
-            let (state, attempt) =
-                if ignored.is_none() { (JobState::Done, 1) } else { (JobState::Ignored, 0) };
-            let job = Job { n: 0, planned: job, state, attempt, due_at: None, error: ignored };
+        if let Some(AnsweredEvent { event, job: planned }) = event {
+            let state = JobState::Done;
+            let job = Job { n: 0, planned, state, attempt: 1, due_at: None, error: None };
             self.last += 1;
             let kept = Kept {
                 event,

@@ -50,10 +50,8 @@ pub(crate) struct Answering {
 pub(crate) struct AnsweredEvent {
     /// As it was verified.
     pub(crate) event: NewEvent,
-    /// Its only job.
+    /// Its only job: done, at its first attempt.
     pub(crate) job: PlannedJob,
-    /// Why nobody handled it; `None`: the job is done, at its first attempt.
-    pub(crate) ignored: Option<Box<str>>,
 }
 
 /// What a commit of an answer came to.
@@ -72,6 +70,6 @@ pub(crate) enum Answered {
 pub(crate) enum Known {
     /// The answer that was given.
     Answer(Recorded),
-    /// An event that no script has answered: nobody handled it, or its webhook answered at once when it came.
+    /// An event that no script has answered: nobody was there for it, or its webhook answered at once when it came.
     Event,
 }

@@ -21,7 +21,7 @@ fn answered(delivery_id: &str, body: &str, effects: Effects) -> Answering {
     let job = PlannedJob { script: "clerk".into(), pattern: Some("*".into()) };
     Answering {
         key: Some(answer_key(delivery_id)),
-        event: Some(AnsweredEvent { event: delivery(delivery_id), job, ignored: None }),
+        event: Some(AnsweredEvent { event: delivery(delivery_id), job }),
         effects,
         answer: Some(recorded(body, 1000)),
     }
@@ -100,23 +100,6 @@ fn an_event_that_no_script_answered_is_known_without_an_answer() {
         let answering = answered("msg_1", "late", writes([put("a", "{}")]));
         assert_eq!(store.answer(answering).await.unwrap(), Answered::Known(Known::Event));
         assert_eq!(get(store, "a").await, Read::Absent);
-
-        let nobody = AnsweredEvent {
-            event: delivery("msg_2"),
-            job: PlannedJob { script: "".into(), pattern: None },
-            ignored: Some("nobody".into()),
-        };
-        let ignored = Answering {
-            event: Some(nobody),
-            answer: None,
-            ..answered("msg_2", "", Effects::default())
-        };
-        assert_eq!(store.answer(ignored.clone()).await.unwrap(), Answered::Yes);
-        assert_eq!(known(store, "msg_2").await, Some(Known::Event));
-        assert_eq!(store.answer(ignored).await.unwrap(), Answered::Known(Known::Event));
-        let event = detail(store, Seq(2)).await;
-        assert_eq!((event.summary.state, event.summary.attempts), (JobState::Ignored, 0));
-        assert_eq!(event.summary.error.as_deref(), Some("nobody"));
     });
 }
 

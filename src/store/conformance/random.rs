@@ -29,7 +29,7 @@ enum Step {
     Finish { event: Index, n: u32, planned: Option<u8>, attempt: u32, outcome: End },
     Claim { event: Index, n: u32, planned: Option<u8>, attempt: u32 },
     Commit(Wish),
-    Answer { delivery: Option<u8>, body: u8, is_event: bool, ignored: bool, wish: Wish },
+    Answer { delivery: Option<u8>, body: u8, is_event: bool, is_kept: bool, wish: Wish },
     Retain { payloads: u8, events: u8 },
     Wake { script: u8, failed_too: bool, now: u8 },
     Kill,
@@ -105,8 +105,8 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         4 => wish().prop_map(Step::Commit),
         6 => (prop::option::weighted(0.8, 0..12_u8), any::<[bool; 2]>(), 0..3_u8, wish())
-            .prop_map(|(delivery, [is_event, ignored], body, wish)| {
-                Step::Answer { delivery, body, is_event, ignored, wish }
+            .prop_map(|(delivery, [is_event, is_kept], body, wish)| {
+                Step::Answer { delivery, body, is_event, is_kept, wish }
             }),
         1 => any::<(u8, u8)>().prop_map(|(payloads, events)| Step::Retain { payloads, events }),
         2 => (0..3_u8, any::<bool>(), any::<u8>())
@@ -186,12 +186,10 @@ impl Pair {
                 let model = self.model.commit(model).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
-            Step::Answer { delivery, body, is_event, ignored, wish } => {
+            Step::Answer { delivery, body, is_event, is_kept, wish } => {
                 let (sqlite, model) = self.effects(&wish).await;
-                let event = is_event.then(|| self.answered(delivery, body, ignored));
-                // As the server asks: what nobody handled has no answer to be kept.
-                let answer =
-                    (!is_event || !ignored).then(|| recorded(&body.to_string(), self.accepted));
+                let event = is_event.then(|| self.answered(delivery, body));
+                let answer = is_kept.then(|| recorded(&body.to_string(), self.accepted));
                 let answering = |effects| Answering {
                     key: delivery.map(|id| answer_key(&id.to_string())),
                     event: event.clone(),
@@ -227,7 +225,7 @@ impl Pair {
         }
     }
 
-    fn answered(&mut self, delivery: Option<u8>, body: u8, ignored: bool) -> AnsweredEvent {
+    fn answered(&mut self, delivery: Option<u8>, body: u8) -> AnsweredEvent {
         self.accepted += 1;
         let event = NewEvent {
             delivery_id: delivery.map(|id| id.to_string().into()),
@@ -236,7 +234,7 @@ impl Pair {
             ..super::delivery("")
         };
         let job = PlannedJob { script: SCRIPTS[0].into(), pattern: None };
-        AnsweredEvent { event, job, ignored: ignored.then(|| "nobody".into()) }
+        AnsweredEvent { event, job }
     }
 
     async fn reopen(&mut self, unclean: bool) {

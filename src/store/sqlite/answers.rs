@@ -73,28 +73,17 @@ fn store_event(
     ledger: &mut Ledger,
     answered: &AnsweredEvent,
 ) -> rusqlite::Result<()> {
-    let AnsweredEvent { event, job, ignored } = answered;
+    let AnsweredEvent { event, job } = answered;
     let seq = ledger.last + 1;
     if !inbox::insert(connection, seq, event)? {
         // Its id is fresh and its delivery id was looked up: whoever hands it in twice must not hear that it is there anew.
         return Err(rusqlite::Error::StatementChangedRows(0));
     }
-    let (state, attempt) = match ignored {
-        None => (JobState::Done, 1),
-        Some(_) => (JobState::Ignored, 0),
-    };
     connection
         .prepare_cached(
-            "INSERT INTO jobs (event, n, state, attempt, script, pattern, error) VALUES (?1, 0, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO jobs (event, n, state, attempt, script, pattern) VALUES (?1, 0, ?2, 1, ?3, ?4)",
         )?
-        .execute(params![
-            seq,
-            state,
-            attempt,
-            &*job.script,
-            job.pattern.as_deref(),
-            ignored.as_deref()
-        ])?;
+        .execute(params![seq, JobState::Done, &*job.script, job.pattern.as_deref()])?;
     ledger.last = seq;
     ledger.dispatched(seq);
     Ok(())

@@ -1,0 +1,343 @@
+//! Answers that are given once: to deliveries that their script answers (`respond = "script"`), and to requests with an idempotency key. Take the turn →
+//! look it up → run → commit event, effects and answer → answer. Whoever comes again hears what was recorded; after a failure nothing is, and
+//! the next one runs.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Response};
+use bytes::Bytes;
+use ring::digest::{Context as Digest, SHA256};
+
+use super::answer::{self, Problem};
+use super::body::Body;
+use super::delivery;
+use super::route::{self, Asked, Ended};
+use super::router::Context;
+use super::turns::{Joined, Of, Turn};
+use super::{Client, Counted};
+use crate::clock;
+use crate::generation::{Match, Pinned};
+use crate::inbox::Pass;
+use crate::script::api::respond::Answer;
+use crate::script::handler::Method;
+use crate::store::{
+    AnswerKey, Answered, AnsweredEvent, Answering, Effects, Known, NewEvent, PlannedJob, Recorded,
+    StoreError,
+};
+use crate::webhook::Webhook;
+
+/// Bytes of a body that is kept with its answer. What is larger belongs into a document, not into each answer.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of the headers beside it: what clients and proxies take of an answer's head.
+const HEADER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of an idempotency key; a UUID has 36.
+const KEY_BYTES_MAX: usize = 255;
+/// Who stands in line gives up after so many times the time of one run: the one before may take one, and the one before that is seldom as slow.
+const PATIENCE: u32 = 2;
+
+/// What an answer is an answer to.
+pub(super) struct Once {
+    key: AnswerKey,
+    digest: [u8; 32],
+}
+
+/// What is committed beside a run's effects.
+struct Keeps {
+    /// `None`: nothing tells it from another, so no answer is kept.
+    key: Option<AnswerKey>,
+    digest: [u8; 32],
+    /// The delivery with its job; `None`: it is a request.
+    event: Option<AnsweredEvent>,
+}
+
+impl Once {
+    /// By the header that a registration names; `None`: the request has none, and every one is another.
+    pub(super) fn of_request(
+        header: &str,
+        method: Method,
+        path: &str,
+        parts: &Parts,
+        body: &[u8],
+    ) -> Result<Option<Self>, Problem> {
+        let Some(key) = key(header, &parts.headers)? else { return Ok(None) };
+        let scope = format!("{} {path}", method.word()).into();
+        let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
+        // None of the parts before the body has a line break.
+        let digest = sha256(&[method.word().as_bytes(), b"\n", target.as_bytes(), b"\n", body]);
+        Ok(Some(Self { key: AnswerKey { scope, key }, digest }))
+    }
+}
+
+/// Exactly one value of visible ASCII.
+fn key(header: &str, headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
+    let mut values = headers.get_all(header).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let is_key = values.next().is_none()
+        && (1..=KEY_BYTES_MAX).contains(&value.len())
+        && value.as_bytes().iter().all(u8::is_ascii_graphic);
+    let key = value.to_str().ok().filter(|_| is_key);
+    key.map(|key| Some(key.into())).ok_or(Problem::BadRequest)
+}
+
+fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut digest = Digest::new(&SHA256);
+    parts.iter().for_each(|part| digest.update(part));
+    digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
+}
+
+/// Answers a request with an idempotency key. One that is under way is not waited for: its client is told that it is.
+pub(super) async fn request(context: &Context<'_>, once: Once, asked: Asked) -> Response<Body> {
+    let Once { key, digest } = once;
+    let turns = &context.client.front.process.turns;
+    let Some(turn) = turns.take(Of::Answer(key.clone())) else {
+        return Problem::Conflict.answer(&context.id);
+    };
+    let known = known(context, &key).await;
+    let keeps = Keeps { key: Some(key), digest, event: None };
+    match known {
+        Ok(None) => run(context, [Some(turn), None], None, asked, keeps).await,
+        Ok(Some(known)) => keeps.known(context, known).await,
+        Err(problem) => problem.answer(&context.id),
+    }
+}
+
+/// Answers a delivery. A second one of the same id waits for the first one's answer, and one of the same order key for its turn.
+pub(super) async fn delivery(
+    context: &Context<'_>,
+    webhook: &Arc<Webhook>,
+    event: NewEvent,
+) -> Response<Body> {
+    match try_delivery(context, webhook, event).await {
+        Ok(response) => response,
+        Err(problem) => problem.answer(&context.id),
+    }
+}
+
+async fn try_delivery(
+    context: &Context<'_>,
+    webhook: &Arc<Webhook>,
+    event: NewEvent,
+) -> Result<Response<Body>, Problem> {
+    let generation = &context.generation;
+    let found = generation.matches(&webhook.name, &event.kind).into_iter().next();
+    let patience = PATIENCE * timeout(context, webhook, found.as_ref());
+    let digest = sha256(&[&event.body]);
+    let mut turns = [None, None];
+    let mut key = None;
+    if let Some(id) = &event.delivery_id {
+        let of = AnswerKey { scope: Arc::clone(&webhook.name), key: id.clone() };
+        turns[0] = Some(wait(context, Of::Answer(of.clone()), patience).await?);
+        if let Some(known) = known(context, &of).await? {
+            return Ok(again(context, event, &digest, known).await);
+        }
+        key = Some(of);
+    }
+    // Kept as one that nobody handles, or until a script loads that may.
+    let Some(Match { handler, pattern }) = found else {
+        return Ok(delivery::accept(context, event).await);
+    };
+    if let Some(order) = &event.order_key {
+        let of = Of::Order { webhook: Arc::clone(&webhook.name), key: order.clone() };
+        turns[1] = Some(wait(context, of, patience).await?);
+    }
+    let inbox = &context.client.front.inbox;
+    let pass = inbox
+        .enter_webhook(&webhook.name, webhook.concurrency)
+        .map_err(|_closed| Problem::Unavailable)?;
+    let script = Arc::clone(&generation.handler(handler).0.name);
+    let job = PlannedJob { script, pattern: Some(pattern) };
+    let asked = delivery::asked(webhook, event.clone(), handler);
+    let keeps = Keeps { key, digest, event: Some(AnsweredEvent { event, job }) };
+    Ok(run(context, turns, pass, asked, keeps).await)
+}
+
+/// Wall time of the run that would answer.
+fn timeout(context: &Context<'_>, webhook: &Webhook, found: Option<&Match>) -> Duration {
+    let own = found.and_then(|found| context.generation.handler(found.handler).1.options.timeout);
+    own.or(webhook.timeout).unwrap_or(context.generation.config.scripts.timeout)
+}
+
+/// The turn, as soon as it comes. A client that leaves while it stands in line just goes.
+async fn wait(context: &Context<'_>, of: Of, patience: Duration) -> Result<Turn, Problem> {
+    let place = match context.client.front.process.turns.join(of) {
+        Joined::Now(turn) => return Ok(turn),
+        Joined::Later(place) => place,
+        Joined::Full => return Err(Problem::Unavailable),
+    };
+    tokio::select! {
+        biased;
+        turn = place => turn.map_err(|_gone| Problem::Unavailable),
+        () = context.client.stream.left() => Err(Problem::Unavailable),
+        () = tokio::time::sleep(patience) => Err(Problem::Unavailable),
+    }
+}
+
+async fn known(context: &Context<'_>, key: &AnswerKey) -> Result<Option<Known>, Problem> {
+    let known = context.client.front.executor.reader.known(key).await;
+    known.map_err(|error| {
+        let scope = &key.scope;
+        tracing::error!(request = %context.id, "what was answered to `{scope}` could not be looked up: {error}");
+        Problem::from(&error)
+    })
+}
+
+/// Runs it in a task of its own, which holds its turns and its place to its end, whoever hangs up meanwhile: a commit that was begun must be seen by
+/// those who wait.
+async fn run(
+    context: &Context<'_>,
+    turns: [Option<Turn>; 2],
+    pass: Option<Pass>,
+    asked: Asked,
+    keeps: Keeps,
+) -> Response<Body> {
+    let (id, client) = (context.id.clone(), Rc::clone(context.client));
+    let generation = Rc::clone(&context.generation);
+    let task = tokio::task::spawn_local(async move {
+        let _held = (turns, pass);
+        run_here(id, &client, generation, asked, &keeps).await
+    });
+    task.await.unwrap_or_else(|_panicked| Problem::Script.answer(&context.id))
+}
+
+async fn run_here(
+    id: Box<str>,
+    client: &Rc<Client>,
+    generation: Pinned,
+    asked: Asked,
+    keeps: &Keeps,
+) -> Response<Body> {
+    let _counted = Counted::new(&client.front.under_way);
+    let context = &Context { id, client, generation };
+    route::run(context, asked, async |answer, effects| keeps.commit(context, answer, effects).await)
+        .await
+}
+
+impl Keeps {
+    /// Commits all of it or nothing. What somebody else has answered meanwhile is given instead.
+    async fn commit(
+        &self,
+        context: &Context<'_>,
+        answer: Answer,
+        effects: Effects,
+    ) -> Result<Ended, StoreError> {
+        let recorded = recorded(answer, self.digest);
+        if self.key.is_some()
+            && let Err(too_large) = check_size(&recorded)
+        {
+            tracing::error!(request = %context.id, "an answer that is to be given again cannot be kept, and nothing of its run is: {too_large}");
+            return Ok(Ended::Answer(Problem::Script.answer(&context.id)));
+        }
+        let answering = Answering {
+            key: self.key.clone(),
+            event: self.event.clone(),
+            effects,
+            answer: self.key.is_some().then(|| recorded.clone()),
+        };
+        Ok(match context.client.front.store.answer(answering).await? {
+            Answered::Yes => Ended::Answer(answer::of_recorded(&recorded)),
+            Answered::Conflict => Ended::Conflict,
+            Answered::Known(known) => Ended::Answer(self.known(context, known).await),
+        })
+    }
+
+    async fn known(&self, context: &Context<'_>, known: Known) -> Response<Body> {
+        match (known, &self.event) {
+            (known, Some(answered)) => {
+                again(context, answered.event.clone(), &self.digest, known).await
+            }
+            (Known::Answer(recorded), None) if recorded.digest == self.digest => {
+                answer::replayed(&recorded)
+            }
+            (Known::Answer(_) | Known::Event, None) => {
+                Problem::IdempotencyMismatch.answer(&context.id)
+            }
+        }
+    }
+}
+
+/// What a delivery that is known gets: the recorded answer, or what every duplicate gets where no script answered the first.
+async fn again(
+    context: &Context<'_>,
+    event: NewEvent,
+    digest: &[u8; 32],
+    known: Known,
+) -> Response<Body> {
+    let Known::Answer(recorded) = known else { return delivery::accept(context, event).await };
+    let (webhook, request) = (&event.webhook, &context.id);
+    if recorded.digest == *digest {
+        tracing::debug!(%webhook, %request, "a delivery to `{webhook}` came again and got its answer again");
+    } else {
+        delivery::say_differs(context, webhook, event.delivery_id.as_deref());
+    }
+    answer::replayed(&recorded)
+}
+
+fn recorded(answer: Answer, digest: [u8; 32]) -> Recorded {
+    let Answer { status, content_type, headers, body } = answer;
+    let content_type = content_type.map(|kind| ("content-type".into(), kind.into()));
+    let headers = content_type.into_iter().chain(headers).collect();
+    Recorded { digest, status, headers, body: Bytes::from(body), answered_at: clock::now() }
+}
+
+/// Why an answer is too large to be kept.
+fn check_size(recorded: &Recorded) -> Result<(), String> {
+    let headers = recorded.headers.iter().map(|(name, value)| name.len() + value.len());
+    let (headers, body) = (headers.sum::<usize>(), recorded.body.len());
+    if body > BODY_BYTES_MAX {
+        Err(format!("its body has {body} bytes, and {BODY_BYTES_MAX} (1MiB) are kept at most"))
+    } else if headers > HEADER_BYTES_MAX {
+        Err(format!(
+            "its headers have {headers} bytes, and {HEADER_BYTES_MAX} (64KiB) are kept at most"
+        ))
+    } else {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderValue, Request};
+
+    use super::*;
+
+    fn once(target: &str, keys: &[&[u8]], body: &str) -> Result<Option<Once>, Problem> {
+        let mut request = Request::builder().uri(target).body(()).unwrap();
+        for key in keys {
+            let value = HeaderValue::from_bytes(key).unwrap();
+            request.headers_mut().append("idempotency-key", value);
+        }
+        let (parts, ()) = request.into_parts();
+        Once::of_request("idempotency-key", Method::Post, "/x/{id}", &parts, body.as_bytes())
+    }
+
+    #[test]
+    fn a_key_is_one_value_of_visible_ascii() {
+        let key = |keys: &[&[u8]]| {
+            once("/x/1", keys, "").map(|once| once.map(|once| String::from(once.key.key)))
+        };
+        assert_eq!(key(&[]), Ok(None));
+        assert_eq!(key(&[b"a~!-17"]), Ok(Some("a~!-17".to_owned())));
+        assert_eq!(key(&[&[b'k'; 255]]), Ok(Some("k".repeat(255))));
+        for wrong in
+            [&[b"".as_slice()] as &[&[u8]], &[&[b'k'; 256]], &[b"a b"], &[b"\xe9"], &[b"a", b"a"]]
+        {
+            assert_eq!(key(wrong), Err(Problem::BadRequest), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn another_target_or_body_is_another_request() {
+        let digest =
+            |target: &str, body: &str| once(target, &[b"k"], body).unwrap().unwrap().digest;
+        let first = digest("/x/1?a=1", "{}");
+        assert_eq!(first, digest("/x/1?a=1", "{}"));
+        for (target, body) in [("/x/1?a=2", "{}"), ("/x/2?a=1", "{}"), ("/x/1?a=1", "{} ")] {
+            assert_ne!(first, digest(target, body), "{target} {body}");
+        }
+        let once = once("/x/1", &[b"k"], "").unwrap().unwrap();
+        assert_eq!(&*once.key.scope, "POST /x/{id}");
+    }
+}
