@@ -47,8 +47,7 @@ pub(super) struct Once {
 /// What is committed beside a run's effects.
 struct Keeps {
     /// `None`: nothing tells it from another, so no answer is kept.
-    key: Option<AnswerKey>,
-    digest: [u8; 32],
+    once: Option<Once>,
     /// The delivery with its job; `None`: it is a request.
     event: Option<AnsweredEvent>,
 }
@@ -68,6 +67,52 @@ impl Once {
         // None of the parts before the body has a line break.
         let digest = sha256(&[method.word().as_bytes(), b"\n", target.as_bytes(), b"\n", body]);
         Ok(Some(Self { key: AnswerKey { scope, key }, digest }))
+    }
+
+    /// By the provider's own id; `None`: it has none, and every one is another.
+    fn of_delivery(event: &NewEvent) -> Option<Self> {
+        let key = event.delivery_id.clone()?;
+        let key = AnswerKey { scope: Arc::clone(&event.webhook), key };
+        Some(Self { key, digest: sha256(&[&event.body]) })
+    }
+
+    fn turn(&self) -> Of {
+        Of::Answer(self.key.clone())
+    }
+
+    /// What was answered before, if anything was.
+    async fn known(&self, context: &Context<'_>) -> Result<Option<Known>, Problem> {
+        let known = context.client.front.executor.reader.known(&self.key).await;
+        known.map_err(|error| {
+            let scope = &self.key.scope;
+            tracing::error!(request = %context.id, "what was answered to `{scope}` could not be looked up: {error}");
+            Problem::from(&error)
+        })
+    }
+
+    /// What whoever comes again gets: the recorded answer, or where no script answered a delivery, what every duplicate gets.
+    async fn again(
+        &self,
+        context: &Context<'_>,
+        event: Option<&NewEvent>,
+        known: Known,
+    ) -> Response<Body> {
+        match (known, event) {
+            (Known::Event, Some(event)) => delivery::accept(context, event.clone()).await,
+            (Known::Answer(recorded), Some(event)) => {
+                if recorded.digest != self.digest {
+                    delivery::say_differs(context, &event.webhook, event.delivery_id.as_deref());
+                }
+                answer::replayed(&recorded)
+            }
+            (Known::Answer(recorded), None) if recorded.digest == self.digest => {
+                answer::replayed(&recorded)
+            }
+            // The scope of a route is no webhook's name, so no event is known under it.
+            (Known::Answer(_) | Known::Event, None) => {
+                Problem::IdempotencyMismatch.answer(&context.id)
+            }
+        }
     }
 }
 
@@ -90,16 +135,15 @@ fn sha256(parts: &[&[u8]]) -> [u8; 32] {
 
 /// Answers a request with an idempotency key. One that is under way is not waited for: its client is told that it is.
 pub(super) async fn request(context: &Context<'_>, once: Once, asked: Asked) -> Response<Body> {
-    let Once { key, digest } = once;
-    let turns = &context.client.front.process.turns;
-    let Some(turn) = turns.take(Of::Answer(key.clone())) else {
+    let Some(turn) = context.client.front.process.turns.take(once.turn()) else {
         return Problem::Conflict.answer(&context.id);
     };
-    let known = known(context, &key).await;
-    let keeps = Keeps { key: Some(key), digest, event: None };
-    match known {
-        Ok(None) => run(context, [Some(turn), None], None, asked, keeps).await,
-        Ok(Some(known)) => keeps.known(context, known).await,
+    match once.known(context).await {
+        Ok(None) => {
+            let keeps = Keeps { once: Some(once), event: None };
+            run(context, [Some(turn), None], None, asked, keeps).await
+        }
+        Ok(Some(known)) => once.again(context, None, known).await,
         Err(problem) => problem.answer(&context.id),
     }
 }
@@ -124,23 +168,21 @@ async fn try_delivery(
     let generation = &context.generation;
     let found = generation.matches(&webhook.name, &event.kind).into_iter().next();
     let patience = PATIENCE * timeout(context, webhook, found.as_ref());
-    let digest = sha256(&[&event.body]);
     let mut turns = [None, None];
-    let mut key = None;
-    if let Some(id) = &event.delivery_id {
-        let of = AnswerKey { scope: Arc::clone(&webhook.name), key: id.clone() };
-        turns[0] = Some(wait(context, Of::Answer(of.clone()), patience).await?);
-        if let Some(known) = known(context, &of).await? {
-            return Ok(again(context, event, &digest, known).await);
+    let once = Once::of_delivery(&event);
+    if let Some(once) = &once {
+        turns[0] = Some(wait(context, once.turn(), patience).await?);
+        if let Some(known) = once.known(context).await? {
+            return Ok(once.again(context, Some(&event), known).await);
         }
-        key = Some(of);
     }
     // Kept as one that nobody handles, or until a script loads that may.
     let Some(Match { handler, pattern }) = found else {
         return Ok(delivery::accept(context, event).await);
     };
-    if let Some(order) = &event.order_key {
-        let of = Of::Order { webhook: Arc::clone(&webhook.name), key: order.clone() };
+    // Whoever waits for its order has the turn of its id, and never the other way round, so no two wait for each other.
+    if let Some(key) = &event.order_key {
+        let of = Of::Order { webhook: Arc::clone(&webhook.name), key: key.clone() };
         turns[1] = Some(wait(context, of, patience).await?);
     }
     let inbox = &context.client.front.inbox;
@@ -150,7 +192,7 @@ async fn try_delivery(
     let script = Arc::clone(&generation.handler(handler).0.name);
     let job = PlannedJob { script, pattern: Some(pattern) };
     let asked = delivery::asked(webhook, event.clone(), handler);
-    let keeps = Keeps { key, digest, event: Some(AnsweredEvent { event, job }) };
+    let keeps = Keeps { once, event: Some(AnsweredEvent { event, job }) };
     Ok(run(context, turns, pass, asked, keeps).await)
 }
 
@@ -173,15 +215,6 @@ async fn wait(context: &Context<'_>, of: Of, patience: Duration) -> Result<Turn,
         () = context.client.stream.left() => Err(Problem::Unavailable),
         () = tokio::time::sleep(patience) => Err(Problem::Unavailable),
     }
-}
-
-async fn known(context: &Context<'_>, key: &AnswerKey) -> Result<Option<Known>, Problem> {
-    let known = context.client.front.executor.reader.known(key).await;
-    known.map_err(|error| {
-        let scope = &key.scope;
-        tracing::error!(request = %context.id, "what was answered to `{scope}` could not be looked up: {error}");
-        Problem::from(&error)
-    })
 }
 
 /// Runs it in a task of its own, which holds its turns and its place to its end, whoever hangs up meanwhile: a commit that was begun must be seen by
@@ -223,56 +256,33 @@ impl Keeps {
         answer: Answer,
         effects: Effects,
     ) -> Result<Ended, StoreError> {
-        let recorded = recorded(answer, self.digest);
-        if self.key.is_some()
-            && let Err(too_large) = check_size(&recorded)
-        {
-            tracing::error!(request = %context.id, "an answer that is to be given again cannot be kept, and nothing of its run is: {too_large}");
-            return Ok(Ended::Answer(Problem::Script.answer(&context.id)));
-        }
+        let (response, kept) = match &self.once {
+            None => (answer::of_script(answer), None),
+            Some(once) => {
+                let recorded = recorded(answer, once.digest);
+                if let Err(too_large) = check_size(&recorded) {
+                    tracing::error!(request = %context.id, "an answer that is to be given again cannot be kept, and nothing of its run is: {too_large}");
+                    return Ok(Ended::Answer(Problem::Script.answer(&context.id)));
+                }
+                (answer::of_recorded(&recorded), Some(recorded))
+            }
+        };
         let answering = Answering {
-            key: self.key.clone(),
+            key: self.once.as_ref().map(|once| once.key.clone()),
             event: self.event.clone(),
             effects,
-            answer: self.key.is_some().then(|| recorded.clone()),
+            answer: kept,
         };
-        Ok(match context.client.front.store.answer(answering).await? {
-            Answered::Yes => Ended::Answer(answer::of_recorded(&recorded)),
-            Answered::Conflict => Ended::Conflict,
-            Answered::Known(known) => Ended::Answer(self.known(context, known).await),
+        Ok(match (context.client.front.store.answer(answering).await?, &self.once) {
+            (Answered::Yes, _) => Ended::Answer(response),
+            (Answered::Known(known), Some(once)) => {
+                let event = self.event.as_ref().map(|answered| &answered.event);
+                Ended::Answer(once.again(context, event, known).await)
+            }
+            // Without a key nothing is known.
+            (Answered::Conflict, _) | (Answered::Known(_), None) => Ended::Conflict,
         })
     }
-
-    async fn known(&self, context: &Context<'_>, known: Known) -> Response<Body> {
-        match (known, &self.event) {
-            (known, Some(answered)) => {
-                again(context, answered.event.clone(), &self.digest, known).await
-            }
-            (Known::Answer(recorded), None) if recorded.digest == self.digest => {
-                answer::replayed(&recorded)
-            }
-            (Known::Answer(_) | Known::Event, None) => {
-                Problem::IdempotencyMismatch.answer(&context.id)
-            }
-        }
-    }
-}
-
-/// What a delivery that is known gets: the recorded answer, or what every duplicate gets where no script answered the first.
-async fn again(
-    context: &Context<'_>,
-    event: NewEvent,
-    digest: &[u8; 32],
-    known: Known,
-) -> Response<Body> {
-    let Known::Answer(recorded) = known else { return delivery::accept(context, event).await };
-    let (webhook, request) = (&event.webhook, &context.id);
-    if recorded.digest == *digest {
-        tracing::debug!(%webhook, %request, "a delivery to `{webhook}` came again and got its answer again");
-    } else {
-        delivery::say_differs(context, webhook, event.delivery_id.as_deref());
-    }
-    answer::replayed(&recorded)
 }
 
 fn recorded(answer: Answer, digest: [u8; 32]) -> Recorded {
