@@ -315,6 +315,34 @@ fn rule_11_a_sender_that_leaves_does_not_cancel_what_its_delivery_began() {
 }
 
 #[test]
+fn rule_11_a_stop_waits_for_a_run_whose_sender_has_left() {
+    let script = r#"
+        webhook("clerk", "slow", |event| { log.info("began"); sleep("400ms"); db.runs.put(event.data.id, #{}); });
+    "#;
+    let project = project("", script);
+    let rhaiway = project.start();
+    let connection = send(&rhaiway, &delivery("slow", "msg_1"));
+    rhaiway.wait_for_log("began");
+    connection.reset();
+    rhaiway.stop();
+    assert_eq!(project.events(&["--state", "done"]).len(), 1);
+}
+
+#[test]
+fn who_stands_in_line_for_longer_than_two_runs_may_take_is_told_to_come_again() {
+    let project = project("timeout = \"300ms\"", GATED);
+    let rhaiway = project.start();
+    let mut line: Vec<Connection> =
+        (0..10).map(|_| send(&rhaiway, &delivery("gated", "msg_1"))).collect();
+    let answers: Vec<Response> = line.iter_mut().map(|one| one.read().unwrap()).collect();
+    assert!(answers.iter().all(|answer| answer.status == 503));
+    let count = |code: &str| answers.iter().filter(|answer| answer.code() == code).count();
+    let (ran, gave_up) = (count("SCRIPT_LIMIT"), count("SERVICE_UNAVAILABLE"));
+    assert!(ran >= 1 && gave_up >= 1 && ran + gave_up == 10, "{ran} {gave_up}");
+    assert!(project.stored().is_empty());
+}
+
+#[test]
 fn beyond_a_webhook_s_concurrency_a_delivery_is_told_to_come_again() {
     let project = project("concurrency = 1", GATED);
     let rhaiway = project.start();
@@ -348,10 +376,14 @@ fn rule_9_a_delivery_whose_documents_change_again_and_again_is_told_to_come_agai
     let script = r#"
         webhook("clerk", "busy", |event| {
             let seen = db.users.get("u1")?.n ?? 0;
-            if db.still.count() == 0 { sleep("30ms"); }
+            let touches = db.touches.count();
+            while db.touches.count() == touches && db.still.count() == 0 { sleep("2ms"); }
             db.users.put("u1", #{ n: seen, by: event.data.id });
         });
-        post("/touch", #{ auth: "none" }, |req| db.users.increment("u1", "n", 1));
+        post("/touch", #{ auth: "none" }, |req| {
+            db.touches.insert(uuid(), #{});
+            db.users.increment("u1", "n", 1);
+        });
         post("/still", #{ auth: "none" }, |req| db.still.put("still", #{}));
     "#;
     let project = project("", script);
