@@ -24,6 +24,7 @@ mod tidy;
 mod inbox;
 mod order;
 mod internal;
+mod answers;
 mod crash;
 #[cfg(debug_assertions)]
 mod clocks;

@@ -206,6 +206,9 @@ pub(crate) struct Webhook {
 pub(crate) enum Respond {
     /// 200 once it is committed; handlers run from the inbox.
     WhenStored,
-    /// The one matching handler, before the answer; nothing is stored (`respond = "script"`, `store = false`).
-    ByScript,
+    /// The one matching handler, before the answer (`respond = "script"`).
+    ByScript {
+        /// Event, effects and answer are one commit, and a duplicate gets the answer again; false (`store = false`): nothing of the event is kept.
+        stored: bool,
+    },
 }

@@ -153,7 +153,11 @@ fn values_are_read_as_meant() {
         (Some(Duration::from_secs(300)), Some(8), 30 << 20, false)
     );
     assert_eq!(b.ordered_by, Some("/data/id".parse().unwrap()));
-    assert_eq!((b.respond, a.respond), (Respond::WhenStored, Respond::ByScript));
+    let by_script = |stored| Respond::ByScript { stored };
+    assert_eq!((b.respond, a.respond), (Respond::WhenStored, by_script(false)));
+    for lines in ["respond = \"script\"", "respond = \"script\"\nstore = true\ndedupe = \"off\""] {
+        assert_eq!(load_with(&webhook(lines), &[]).unwrap().webhooks[0].respond, by_script(true));
+    }
     assert_eq!(a.place.to_string(), "deploy/config.toml:25:19");
     let listed: Vec<_> = config
         .variables
@@ -614,8 +618,6 @@ fn what_contradicts_itself_is_shown_at_both_places() {
           = docs: rhaiway docs E0108
         "#);
     for (lines, expected) in [
-        ("respond = \"script\"", "only together with `store = false`"),
-        ("respond = \"script\"\nstore = true", "this keeps the event"),
         ("store = false", "needs `respond = \"script\"`"),
         ("retry = { base = \"2h\" }", "`cap` is 1h by default"),
         ("retry = { cap = \"1s\" }", "`base` is 5s by default"),

@@ -382,46 +382,24 @@ impl One<'_, '_, '_> {
         }
     }
 
-    /// Who answers. In this version a script answers only for what is not stored.
+    /// Who answers, and whether anything is kept.
     fn respond(&mut self) -> Respond {
         let table = self.table;
         let key = |name| Key { table: &self.shown, name };
         let check = &mut self.build.check;
         let by_script = check.choice(key("respond"), table.respond.as_ref(), &["script"]).is_some();
         let stored = check.flag(key("store"), table.store.as_ref()).unwrap_or(true);
-        match (by_script, stored) {
-            (true, true) => {
-                if let Some(span) = span_of(table.respond.as_ref()) {
-                    let title = format!(
-                        "`respond = \"script\"` in {} goes only together with `store = false`",
-                        self.shown
-                    );
-                    let mut frame = Frame::error("E0108", title).at(check
-                        .report
-                        .place(span, "this version answers by script only what it does not keep"));
-                    if let Some(store) = span_of(table.store.as_ref()) {
-                        frame = frame.also(check.report.place(store, "this keeps the event"));
-                    }
-                    check.report.problems.push(frame);
-                }
-            }
-            (false, false) => {
-                if let Some(span) =
-                    span_of(table.store.as_ref()).filter(|_| table.respond.is_none())
-                {
-                    let title =
-                        format!("`store = false` in {} needs `respond = \"script\"`", self.shown);
-                    let frame = Frame::error("E0108", title).at(check
-                        .report
-                        .place(span, "nothing would be kept, and nothing answered by a handler"));
-                    check.report.problems.push(frame);
-                }
-            }
-            (true, false) | (false, true) => {}
-        }
+        let respond = if by_script { Respond::ByScript { stored } } else { Respond::WhenStored };
         let Some(store) = span_of(table.store.as_ref()).filter(|_| !stored) else {
-            return Respond::WhenStored;
+            return respond;
         };
+        if table.respond.is_none() {
+            let title = format!("`store = false` in {} needs `respond = \"script\"`", self.shown);
+            let frame = Frame::error("E0108", title).at(check
+                .report
+                .place(store.clone(), "nothing would be kept, and nothing answered by a handler"));
+            check.report.problems.push(frame);
+        }
         let kept = [
             ("retry", span_of(table.retry.as_ref())),
             ("dedupe", span_of(table.dedupe.as_ref())),
@@ -437,7 +415,7 @@ impl One<'_, '_, '_> {
                 );
             }
         }
-        if by_script { Respond::ByScript } else { Respond::WhenStored }
+        respond
     }
 }
 

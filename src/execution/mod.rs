@@ -30,7 +30,8 @@ pub(crate) struct Executor {
     stacks: Rc<Stacks>,
     /// For whoever commits what a run wants.
     pub(crate) store: Arc<dyn Store>,
-    reader: Rc<dyn Reader>,
+    /// For whoever looks before it runs.
+    pub(crate) reader: Rc<dyn Reader>,
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,

@@ -44,7 +44,8 @@ pub(super) fn join(
             }
         }
     }
-    let by_script = webhooks.iter().filter(|webhook| webhook.respond == Respond::ByScript);
+    let by_script =
+        webhooks.iter().filter(|webhook| matches!(webhook.respond, Respond::ByScript { .. }));
     paths.frames.extend(by_script.flat_map(|webhook| two_answers(webhook, scripts)));
     paths.into_router()
 }

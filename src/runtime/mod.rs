@@ -19,8 +19,8 @@ use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::script::coroutine;
 use crate::script::handler::Script;
-use crate::server::Process;
 use crate::server::listen::{self, ListenError};
+use crate::server::{Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -151,6 +151,7 @@ impl Runtime {
                     let process = Arc::new(Process {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
+                        turns: Turns::new(),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
                     reload::follow(reloader, &process, &swapped, hints, hinted, &report);

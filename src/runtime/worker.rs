@@ -127,7 +127,8 @@ async fn follow(front: Rc<Front>, mut swapped: watch::Receiver<u64>) {
 /// What is still under way when the grace is over stays in the inbox, or was never acknowledged.
 async fn drain(front: &Front, grace: Duration) {
     let deadline = clock::instant() + grace;
-    while clock::instant() < deadline && (front.connections() > 0 || front.inbox.in_hand() > 0) {
+    let busy = || front.connections() + front.under_way() + front.inbox.in_hand() > 0;
+    while clock::instant() < deadline && busy() {
         tokio::time::sleep(DRAIN_LOOK).await;
     }
     let (connections, jobs) = (front.connections(), front.inbox.in_hand());

@@ -173,6 +173,8 @@ pub(crate) struct Options {
     pub(crate) concurrency: Option<usize>,
     /// `false`: no cross-origin answers for this route, whatever `[cors]` says.
     pub(crate) cors: Option<bool>,
+    /// The header, in lower case, whose value makes a repeated request of a route get the first answer.
+    pub(crate) idempotency: Option<Box<str>>,
 }
 
 /// Whether the whole of an event's type matches; `*` stands for any run of characters, and case counts.

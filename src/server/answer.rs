@@ -2,7 +2,7 @@
 //! script, a secret or a payload is in it.
 
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 
 use super::body::Body;
@@ -13,11 +13,13 @@ use crate::script::api::request::INVALID_PAYLOAD;
 use crate::script::api::respond::Answer;
 use crate::script::host_call::AttemptEnd;
 use crate::script::run::Failure;
-use crate::store::StoreError;
+use crate::store::{Recorded, StoreError};
 use crate::webhook::Refusal;
 
 /// After this many seconds a refused sender may come again.
 const RETRY_AFTER_S: u32 = 5;
+/// Tells an answer that was given before from one that was made now.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotent-replayed");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// What a request gets that is not what it asked for.
@@ -31,6 +33,7 @@ pub(super) enum Problem {
     MethodNotAllowed(Methods),
     RequestTimeout,
     Conflict,
+    IdempotencyMismatch,
     PayloadTooLarge,
     UriTooLong,
     HeadersTooLarge,
@@ -89,6 +92,11 @@ impl Problem {
             Self::Conflict => {
                 (StatusCode::CONFLICT, "CONFLICT", "The request conflicts with another")
             }
+            Self::IdempotencyMismatch => (
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "IDEMPOTENCY_MISMATCH",
+                "The idempotency key was used for another request",
+            ),
             Self::PayloadTooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "PAYLOAD_TOO_LARGE", "Payload too large")
             }
@@ -229,20 +237,42 @@ fn thrown(code: Option<&str>) -> Problem {
 pub(super) fn of_script(answer: Answer) -> Response<Body> {
     let Answer { status, content_type, headers: given, body } = answer;
     let mut response = Response::new(Body::from(body));
-    *response.status_mut() =
-        StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    *response.status_mut() = code(status);
     let headers = response.headers_mut();
     if let Some(content_type) = content_type {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     }
+    append(headers, &given);
+    response
+}
+
+/// A handler's own answer, in the form in which it is kept.
+pub(super) fn of_recorded(recorded: &Recorded) -> Response<Body> {
+    let mut response = Response::new(Body::from(Bytes::clone(&recorded.body)));
+    *response.status_mut() = code(recorded.status);
+    append(response.headers_mut(), &recorded.headers);
+    response
+}
+
+/// The same once more, for whoever asks again.
+pub(super) fn replayed(recorded: &Recorded) -> Response<Body> {
+    let mut response = of_recorded(recorded);
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    response
+}
+
+fn code(status: u16) -> StatusCode {
+    StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+}
+
+fn append(headers: &mut HeaderMap, given: &[(Box<str>, Box<str>)]) {
     for (name, value) in given {
         if let (Ok(name), Ok(value)) =
-            (HeaderName::try_from(&*name), HeaderValue::try_from(&*value))
+            (HeaderName::try_from(&**name), HeaderValue::try_from(&**value))
         {
             headers.append(name, value);
         }
     }
-    response
 }
 
 /// What every accepted delivery hears, the first as well as its duplicates.

@@ -8,11 +8,12 @@ use axum::http::request::Parts;
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::recorded;
 use super::request;
 use super::route::{self, Asked};
 use super::router::Context;
 use crate::config::Respond;
-use crate::id::EventId;
+use crate::generation::HandlerRef;
 use crate::script::api::event::EventInput;
 use crate::script::run::Input;
 use crate::store::{Accepted, NewEvent};
@@ -33,14 +34,15 @@ pub(super) async fn answer(
     };
     let query = parts.uri.query().unwrap_or_default();
     // Of what is not stored only that is kept which a script looks at.
-    let keep_headers = webhook.respond == Respond::WhenStored
+    let keep_headers = webhook.respond != Respond::ByScript { stored: false }
         || context.generation.scripts.iter().any(|script| script.reads.headers);
     let delivery = Delivery { headers: &parts.headers, query, params, body };
     match webhook.verify(delivery, keep_headers) {
-        Ok(event) if webhook.respond == Respond::ByScript => {
-            by_script(context, webhook, event).await
-        }
-        Ok(event) => accept(context, event).await,
+        Ok(event) => match webhook.respond {
+            Respond::WhenStored => accept(context, event).await,
+            Respond::ByScript { stored: true } => recorded::delivery(context, webhook, event).await,
+            Respond::ByScript { stored: false } => by_script(context, webhook, event).await,
+        },
         Err(refusal) => {
             say_refused(context, webhook, &refusal);
             Problem::from(&refusal).answer(&context.id)
@@ -49,7 +51,7 @@ pub(super) async fn answer(
 }
 
 /// 200 only when it is committed, or was before.
-async fn accept(context: &Context<'_>, event: NewEvent) -> Response<Body> {
+pub(super) async fn accept(context: &Context<'_>, event: NewEvent) -> Response<Body> {
     let front = &context.client.front;
     let (webhook, request) = (Arc::clone(&event.webhook), &context.id);
     let delivery = event.delivery_id.clone();
@@ -59,8 +61,7 @@ async fn accept(context: &Context<'_>, event: NewEvent) -> Response<Body> {
             tracing::debug!(%webhook, %request, "a delivery to `{webhook}` came again");
         }
         Ok(Accepted::Duplicate { same_body: false, .. }) => {
-            let delivery = delivery.as_deref().unwrap_or_default();
-            tracing::warn!(%webhook, %request, delivery, "a delivery to `{webhook}` came again with another body; the first one counts");
+            say_differs(context, &webhook, delivery.as_deref());
         }
         Ok(Accepted::Revived(_)) => {
             tracing::info!(%webhook, %request, "a dead letter of `{webhook}` was delivered again and is pending once more");
@@ -73,7 +74,13 @@ async fn accept(context: &Context<'_>, event: NewEvent) -> Response<Body> {
     answer::received()
 }
 
-/// The one matching handler answers; without one the delivery is acknowledged.
+/// One id, two bodies: the sender is worth a look.
+pub(super) fn say_differs(context: &Context<'_>, webhook: &str, delivery: Option<&str>) {
+    let (request, delivery) = (&context.id, delivery.unwrap_or_default());
+    tracing::warn!(%webhook, %request, delivery, "a delivery to `{webhook}` came again with another body; the first one counts");
+}
+
+/// The one matching handler answers, and nothing is kept; without one the delivery is acknowledged.
 async fn by_script(
     context: &Context<'_>,
     webhook: &Arc<Webhook>,
@@ -85,6 +92,12 @@ async fn by_script(
     let Ok(_pass) = inbox.enter_webhook(&webhook.name, webhook.concurrency) else {
         return Problem::Unavailable.answer(&context.id);
     };
+    route::run_plainly(context, asked(webhook, event, found.handler)).await
+}
+
+/// The run that answers a delivery.
+pub(super) fn asked(webhook: &Webhook, event: NewEvent, at: HandlerRef) -> Asked {
+    let subject = event.id.to_string();
     let input = EventInput {
         id: event.id,
         webhook: Arc::clone(&webhook.name),
@@ -98,15 +111,15 @@ async fn by_script(
         replayed: false,
         death: None,
     };
-    let asked = Asked {
-        at: found.handler,
+    Asked {
+        at,
         input: Input::Event(Rc::new(input)),
-        subject: EventId(event.id.0).to_string(),
+        subject,
         timeout: webhook.timeout,
         // A sender that has left posts again; what its first delivery does is kept.
         ends_with_client: false,
-    };
-    route::run(context, asked).await
+        in_conflict: Problem::Unavailable,
+    }
 }
 
 fn say_refused(context: &Context<'_>, webhook: &Webhook, refusal: &Refusal) {

@@ -31,11 +31,15 @@ mod answer;
 mod body;
 mod cors;
 mod delivery;
+mod recorded;
 mod request;
 mod route;
 mod router;
 mod socket;
+mod turns;
 pub(crate) mod listen;
+
+pub(crate) use self::turns::Turns;
 
 /// For the head of a request, and for an idle connection.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
@@ -56,6 +60,8 @@ pub(crate) struct Process {
     pub(crate) current: Arc<ArcSwap<Generation>>,
     /// Set when the process stops; `/readyz` says so.
     pub(crate) draining: AtomicBool,
+    /// Who runs for which delivery or request, where there can be several of one.
+    pub(crate) turns: Arc<Turns>,
 }
 
 /// One worker's front: what its connections share.
@@ -71,6 +77,8 @@ pub(crate) struct Front {
     /// Those that came when the process was stopping already; nobody waits for them.
     late: Cell<usize>,
     refused: Cell<usize>,
+    /// Runs that go on when their connection is gone.
+    under_way: Cell<usize>,
     connections_max: usize,
     ready: Cell<Option<(Instant, bool)>>,
 }
@@ -99,6 +107,7 @@ impl Front {
             connections: Cell::new(0),
             late: Cell::new(0),
             refused: Cell::new(0),
+            under_way: Cell::new(0),
             connections_max,
             ready: Cell::new(None),
         })
@@ -116,6 +125,11 @@ impl Front {
     /// Open connections of this worker that a stop waits for.
     pub(crate) fn connections(&self) -> usize {
         self.connections.get()
+    }
+
+    /// Runs of this worker that a stop waits for, whether or not somebody still waits for their answer.
+    pub(crate) fn under_way(&self) -> usize {
+        self.under_way.get()
     }
 
     fn is_full(&self) -> bool {

@@ -8,15 +8,17 @@ use axum::http::request::Parts;
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::recorded;
 use super::request;
 use super::router::Context;
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
+use crate::script::api::respond::Answer;
 use crate::script::handler::Trigger;
 use crate::script::host_call::{AttemptEnd, Given};
 use crate::script::run::{Failure, Input};
-use crate::store::Committed;
+use crate::store::{Committed, Effects, StoreError};
 
 /// Reruns after conflicts.
 const CONFLICT_RERUNS_MAX: u32 = 10;
@@ -31,6 +33,16 @@ pub(super) struct Asked {
     pub(super) timeout: Option<Duration>,
     /// Whether the run is cancelled when the client leaves.
     pub(super) ends_with_client: bool,
+    /// What is answered where its documents change again and again.
+    pub(super) in_conflict: Problem,
+}
+
+/// What a commit of a run came to.
+pub(super) enum Ended {
+    /// This goes out.
+    Answer(Response<Body>),
+    /// What the run read has changed: it runs again.
+    Conflict,
 }
 
 /// Answers a request of a route.
@@ -43,13 +55,20 @@ pub(super) async fn answer(
 ) -> Response<Body> {
     let server = &context.generation.config.server;
     let (_, handler) = context.generation.handler(at);
-    let Trigger::Route { method, .. } = &handler.trigger else {
+    let Trigger::Route { method, path } = &handler.trigger else {
         return Problem::NotFound.answer(&context.id);
     };
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
     let body = match request::body(body, bytes_max, server.read_timeout).await {
         Ok(body) => body,
         Err(problem) => return problem.answer(&context.id),
+    };
+    let once = match &handler.options.idempotency {
+        None => None,
+        Some(header) => match recorded::Once::of_request(header, *method, path, parts, &body) {
+            Ok(once) => once,
+            Err(problem) => return problem.answer(&context.id),
+        },
     };
     let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     let input = RequestInput {
@@ -68,13 +87,44 @@ pub(super) async fn answer(
         subject: context.id.to_string(),
         timeout: None,
         ends_with_client: true,
+        in_conflict: Problem::Conflict,
     };
-    run(context, asked).await
+    match once {
+        Some(once) => recorded::request(context, once, asked).await,
+        None => run_plainly(context, asked).await,
+    }
 }
 
-/// Runs a handler, commits what it wants, and gives its answer.
-pub(super) async fn run(context: &Context<'_>, asked: Asked) -> Response<Body> {
-    let Asked { at, input, subject, timeout, ends_with_client } = asked;
+/// Runs a handler and commits what it wants, and nothing else.
+pub(super) async fn run_plainly(context: &Context<'_>, asked: Asked) -> Response<Body> {
+    run(context, asked, async |answer, effects| commit(context, answer, effects).await).await
+}
+
+async fn commit(
+    context: &Context<'_>,
+    answer: Answer,
+    effects: Effects,
+) -> Result<Ended, StoreError> {
+    if effects.is_empty() {
+        return Ok(Ended::Answer(answer::of_script(answer)));
+    }
+    let front = &context.client.front;
+    let emits = effects.emits.clone();
+    match front.store.commit(effects).await? {
+        Committed::Conflict => return Ok(Ended::Conflict),
+        Committed::Yes(after) => front.inbox.follow(&context.generation, after, emits),
+        Committed::Stale => {}
+    }
+    Ok(Ended::Answer(answer::of_script(answer)))
+}
+
+/// Runs a handler until what it wants is committed, and gives its answer.
+pub(super) async fn run(
+    context: &Context<'_>,
+    asked: Asked,
+    commit: impl AsyncFn(Answer, Effects) -> Result<Ended, StoreError>,
+) -> Response<Body> {
+    let Asked { at, input, subject, timeout, ends_with_client, in_conflict } = asked;
     let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
     let Ok(_pass) = front.inbox.enter_handler(&script.name, at, handler) else {
@@ -106,17 +156,9 @@ pub(super) async fn run(context: &Context<'_>, asked: Asked) -> Response<Body> {
                 return answer::of_failure(failure, &context.id);
             }
         };
-        if effects.is_empty() {
-            return answer::of_script(answered);
-        }
-        let emits = effects.emits.clone();
-        match front.store.commit(effects).await {
-            Ok(Committed::Yes(after)) => {
-                front.inbox.follow(&context.generation, after, emits);
-                return answer::of_script(answered);
-            }
-            Ok(Committed::Stale) => return answer::of_script(answered),
-            Ok(Committed::Conflict) => {}
+        match commit(answered, effects).await {
+            Ok(Ended::Answer(response)) => return response,
+            Ok(Ended::Conflict) => {}
             Err(error) => {
                 tracing::error!(request = %context.id, script = %script.name, "the effects of a request could not be stored: {error}");
                 return Problem::from(&error).answer(&context.id);
@@ -124,7 +166,7 @@ pub(super) async fn run(context: &Context<'_>, asked: Asked) -> Response<Body> {
         }
     }
     tracing::warn!(request = %context.id, script = %script.name, "the documents of a request changed under it {CONFLICT_RERUNS_MAX} times in a row");
-    Problem::Conflict.answer(&context.id)
+    in_conflict.answer(&context.id)
 }
 
 /// One line that reads alone; what it is about stands in its fields too.

@@ -2,6 +2,8 @@
 //!
 //! A path is percent-decoded once and then compared as it is: no slash is added, taken away or folded, no `..` is resolved, case counts.
 
+use std::rc::Rc;
+
 use axum::http::header::ACCESS_CONTROL_REQUEST_METHOD;
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode};
@@ -18,12 +20,12 @@ use crate::script::handler;
 /// A request while it is answered.
 pub(super) struct Context<'a> {
     pub(super) id: Box<str>,
-    pub(super) client: &'a Client,
+    pub(super) client: &'a Rc<Client>,
     pub(super) generation: Pinned,
 }
 
 /// Answers one request.
-pub(super) async fn answer(client: &Client, request: Request<Body>) -> Response<Body> {
+pub(super) async fn answer(client: &Rc<Client>, request: Request<Body>) -> Response<Body> {
     let (parts, body) = request.into_parts();
     let context =
         Context { id: request::id(&parts.headers), client, generation: client.front.pin() };

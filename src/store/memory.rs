@@ -29,6 +29,7 @@ struct State {
     scheduled: Vec<(Millis, NewEvent)>,
     timers: BTreeMap<Box<str>, Millis>,
     documents: BTreeMap<DocumentKey, (Content, Version)>,
+    answers: BTreeMap<AnswerKey, Recorded>,
 }
 
 /// Webhook and key.
@@ -152,7 +153,7 @@ impl State {
         self.events.values().filter(|kept| kept.is_pending()).count() as u64
     }
 
-    fn known(&self, event: &NewEvent) -> Option<i64> {
+    fn seq_of(&self, event: &NewEvent) -> Option<i64> {
         let same = |kept: &Kept| {
             let by_delivery = event.delivery_id.is_some()
                 && kept.event.delivery_id == event.delivery_id
@@ -163,14 +164,14 @@ impl State {
     }
 
     fn accept(&mut self, event: NewEvent, max_pending: u64) -> Result<Accepted, StoreError> {
-        if self.known(&event).is_none() && self.pending() >= max_pending {
+        if self.seq_of(&event).is_none() && self.pending() >= max_pending {
             return Err(StoreError::Full { max_pending });
         }
         Ok(self.take(event))
     }
 
     fn take(&mut self, event: NewEvent) -> Accepted {
-        if let Some(seq) = self.known(&event) {
+        if let Some(seq) = self.seq_of(&event) {
             if !self.revive(seq) {
                 let kept = &self.events[&seq];
                 let same_body = !kept.has_payload || kept.event.body == event.body;
@@ -667,6 +668,52 @@ impl State {
         Committed::Yes(After::default())
     }
 
+    fn known(&self, key: &AnswerKey) -> Option<Known> {
+        if let Some(answer) = self.answers.get(key) {
+            return Some(Known::Answer(answer.clone()));
+        }
+        let mut events = self.events.values().map(|kept| &kept.event);
+        let is_it = |event: &NewEvent| {
+            event.webhook == key.scope && event.delivery_id.as_ref() == Some(&key.key)
+        };
+        events.any(is_it).then_some(Known::Event)
+    }
+
+    fn answer(&mut self, answering: Answering, max_pending: u64) -> Result<Answered, StoreError> {
+        let Answering { key, event, effects, answer } = answering;
+        if let Some(known) = key.as_ref().and_then(|key| self.known(key)) {
+            return Ok(Answered::Known(known));
+        }
+        let Some(after) = self.apply(&effects, 0, max_pending)? else {
+            return Ok(Answered::Conflict);
+        };
+        if let Some(AnsweredEvent { event, job: planned }) = event {
+            let state = JobState::Done;
+            let job = Job {
+                n: 0,
+                planned,
+                state,
+                attempt: 1,
+                due_at: None,
+                put_off_since: None,
+                error: None,
+            };
+            self.last += 1;
+            let kept = Kept {
+                event,
+                has_payload: true,
+                jobs: vec![job],
+                attempts: vec![],
+                claimed: vec![],
+                behind: vec![],
+                place: None,
+            };
+            self.events.insert(self.last, kept);
+        }
+        self.answers.extend(key.zip(answer));
+        Ok(Answered::Yes(after))
+    }
+
     fn document(&self, key: &DocumentKey) -> (Content, Version) {
         match self.documents.get(key) {
             Some((content, version)) => match content.clone().at(clock::now()) {
@@ -748,6 +795,11 @@ impl State {
         self.events.retain(|_, kept| {
             let old = kept.event.received_at < events_before && !kept.is_pending();
             let goes = left > 0 && old;
+            left -= usize::from(goes);
+            !goes
+        });
+        self.answers.retain(|_, answer| {
+            let goes = left > 0 && answer.answered_at < events_before;
             left -= usize::from(goes);
             !goes
         });
@@ -836,6 +888,10 @@ impl Store for MemoryStore {
 
     fn replay(&self, event: EventId, copy: EventId, now: Millis) -> Answer<Replayed> {
         self.with(|state| state.replay(event, copy, now, self.max_pending))
+    }
+
+    fn answer(&self, answering: Answering) -> Answer<Answered> {
+        self.with(|state| state.answer(answering, self.max_pending))
     }
 
     fn claim(
@@ -992,6 +1048,10 @@ impl Reader for MemoryReader {
             (Content::Found(body), version) => Read::Found { body, version },
         });
         Box::pin(ready(read))
+    }
+
+    fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>> {
+        Box::pin(ready(open(&self.state).map(|state| state.known(key))))
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {

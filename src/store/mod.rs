@@ -9,6 +9,7 @@
 //! 5. After a crash at any instant, everything answered `Ok` is there and nothing else is half there.
 //! 6. Of the events of one webhook and order key, a script has one in work at a time, in the order of acceptance. What waits for its next attempt
 //!    keeps the others waiting; what is dead, done or ignored does not. A dead letter that comes back takes its place at the end.
+//! 7. What was answered under a key is committed once: whoever comes with that key again, however they race, gets the answer that is recorded.
 //!
 //! It never runs code and never looks into a payload.
 
@@ -21,6 +22,7 @@ use crate::id::EventId;
 pub(crate) mod document;
 pub(crate) mod filter;
 pub(crate) mod model;
+mod recorded;
 pub(crate) mod sqlite;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -28,6 +30,7 @@ pub(crate) mod memory;
 mod conformance;
 
 pub(crate) use self::model::*;
+pub(crate) use self::recorded::*;
 
 /// An answer that may take a commit to come. The question is asked when the function is called, not when this is polled.
 pub(crate) type Answer<T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send>>;
@@ -61,6 +64,9 @@ pub(crate) trait Store: Send + Sync {
 
     /// Commits what a route's run wants.
     fn commit(&self, effects: Effects) -> Answer<Committed>;
+
+    /// Commits a run with the delivery or request that it answers and with its answer: promise 6. `max_pending` does not count.
+    fn answer(&self, answering: Answering) -> Answer<Answered>;
 
     /// Writes down, after an unclean stop and before the attempt starts, that it uses one: state running, `attempt` used.
     /// So an event that kills the process ends as a dead letter. `plan` as in `Finish`.
@@ -120,8 +126,8 @@ pub(crate) trait Store: Send + Sync {
     /// One small write and its commit: whether accepting would work now. Answers within a second, and notices that the file is gone.
     fn ping(&self) -> Answer<()>;
 
-    /// Deletes payloads, events and ended jobs older than the times given, tombstones that have run out, at most `limit` rows; how many it was.
-    /// `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`. What is not at its end stays.
+    /// Deletes payloads, events and ended jobs older than the times given, answers, tombstones that have run out, at most `limit` rows; how many it was.
+    /// `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`, as answers do. What is not at its end stays.
     fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64>;
 
     /// A handle for document reads; each worker has its own.
@@ -150,6 +156,9 @@ pub(crate) struct Opened {
 pub(crate) trait Reader {
     /// One document.
     fn get(&self, key: &DocumentKey) -> LocalAnswer<'_, Read>;
+
+    /// What is known of a delivery or request that may have come before.
+    fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>>;
 
     /// Documents of a collection, in the order of their ids.
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;

@@ -2,6 +2,7 @@
 
 use rhai::{Dynamic, Map};
 
+use super::respond::is_header_name;
 use crate::backoff::{Backoff, RETRY};
 use crate::script::current::{Throw, fail};
 use crate::script::handler::Options;
@@ -29,7 +30,7 @@ pub(crate) fn of_timer(map: &Map) -> Result<(Options, Option<String>), Throw> {
 
 /// Of `get`, `post` and the others.
 pub(crate) fn of_route(map: &Map) -> Result<Options, Throw> {
-    read(map, &["auth", "timeout", "max_body", "concurrency", "cors"])
+    read(map, &["auth", "timeout", "max_body", "concurrency", "cors", "idempotency"])
 }
 
 fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
@@ -64,6 +65,12 @@ fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
                 options.concurrency = Some(number.ok_or_else(|| wrong("a number from 1 on"))?);
             }
             "cors" => options.cors = Some(value.as_bool().map_err(|_| wrong("true or false"))?),
+            "idempotency" => {
+                let header = text(value).map(|header| header.to_ascii_lowercase());
+                let header = header.filter(|header| is_header_name(header));
+                let wanted = "the name of a header such as \"idempotency-key\"";
+                options.idempotency = Some(header.ok_or_else(|| wrong(wanted))?.into());
+            }
             _ => options.retry = Some(retry(value)?),
         }
     }

@@ -176,7 +176,7 @@ fn headers(value: Dynamic) -> Result<Headers, Throw> {
 }
 
 /// A token of RFC 9110, section 5.6.2.
-fn is_header_name(name: &str) -> bool {
+pub(super) fn is_header_name(name: &str) -> bool {
     !name.is_empty()
         && name
             .bytes()

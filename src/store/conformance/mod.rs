@@ -9,6 +9,7 @@ use super::*;
 use crate::clock;
 use crate::id::EventId;
 
+mod answers;
 mod documents;
 mod inbox;
 mod lists;

@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::super::sqlite::SqliteStore;
+use super::answers::{answer_key, recorded};
 use super::filter::Filter;
 use super::*;
 
@@ -28,6 +29,7 @@ enum Step {
     Finish { event: Index, n: u32, planned: Option<u8>, attempt: u32, outcome: End },
     Claim { event: Index, n: u32, planned: Option<u8>, attempt: u32 },
     Commit(Wish),
+    Answer { delivery: Option<u8>, body: u8, is_event: bool, is_kept: bool, wish: Wish },
     Retain { payloads: u8, events: u8 },
     Wake { script: u8, failed_too: bool, now: u8 },
     Plan { event: Index, planned: u8 },
@@ -128,6 +130,10 @@ fn step() -> impl Strategy<Value = Step> {
             Step::Claim { event, n, planned, attempt }
         }),
         4 => wish().prop_map(Step::Commit),
+        6 => (prop::option::weighted(0.8, 0..12_u8), any::<[bool; 2]>(), 0..3_u8, wish())
+            .prop_map(|(delivery, [is_event, is_kept], body, wish)| {
+                Step::Answer { delivery, body, is_event, is_kept, wish }
+            }),
         1 => any::<(u8, u8)>().prop_map(|(payloads, events)| Step::Retain { payloads, events }),
         2 => (0..3_u8, any::<bool>(), any::<u8>())
             .prop_map(|(script, failed_too, now)| Step::Wake { script, failed_too, now }),
@@ -214,6 +220,20 @@ impl Pair {
                 let model = self.model.commit(model).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
+            Step::Answer { delivery, body, is_event, is_kept, wish } => {
+                let (sqlite, model) = self.effects(&wish).await;
+                let event = is_event.then(|| self.answered(delivery, body));
+                let answer = is_kept.then(|| recorded(&body.to_string(), self.accepted));
+                let answering = |effects| Answering {
+                    key: delivery.map(|id| answer_key(&id.to_string())),
+                    event: event.clone(),
+                    effects,
+                    answer: answer.clone(),
+                };
+                let sqlite = self.sqlite.answer(answering(sqlite)).await;
+                let model = self.model.answer(answering(model)).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
             Step::Retain { payloads, events } => {
                 let before = |share: u8| Millis(self.accepted * i64::from(share) / 255);
                 let (payloads, events) = (before(payloads.max(events)), before(events));
@@ -276,6 +296,18 @@ impl Pair {
                 self.reopen(false).await;
             }
         }
+    }
+
+    fn answered(&mut self, delivery: Option<u8>, body: u8) -> AnsweredEvent {
+        self.accepted += 1;
+        let event = NewEvent {
+            delivery_id: delivery.map(|id| id.to_string().into()),
+            received_at: Millis(self.accepted),
+            body: vec![body].into(),
+            ..super::delivery("")
+        };
+        let job = PlannedJob { script: SCRIPTS[0].into(), pattern: None, dead_job: None };
+        AnsweredEvent { event, job }
     }
 
     async fn reopen(&mut self, unclean: bool) {
@@ -480,6 +512,9 @@ async fn visible(store: &dyn Store) -> String {
     let reader = store.reader().unwrap();
     for key in ["0", "1"] {
         shown.push(text(&reader.waits("on:t", key).await.unwrap()));
+    }
+    for id in 0..12_u8 {
+        shown.push(text(&reader.known(&answer_key(&id.to_string())).await.unwrap()));
     }
     let find = Find { limit: 100, ..Find::default() };
     shown.push(text(&reader.find("users", find).await.unwrap()));

@@ -55,6 +55,26 @@ pub(super) fn take(
     event: &NewEvent,
 ) -> rusqlite::Result<Accepted> {
     let seq = ledger.last + 1;
+    if !insert(connection, seq, event)? {
+        let known = accept_again(connection, ledger, event)?;
+        return known.ok_or(rusqlite::Error::QueryReturnedNoRows);
+    }
+    ledger.last = seq;
+    ledger.pending += 1;
+    let Some(key) = &event.order_key else { return Ok(Accepted::New(Seq(seq))) };
+    let entry = lanes::enter(connection, Lane { webhook: &event.webhook, key }, seq, seq)?;
+    Ok(match entry {
+        Entry::Now => Accepted::New(Seq(seq)),
+        Entry::Behind { plan } => Accepted::Behind { event: Seq(seq), plan },
+    })
+}
+
+/// Stores an event with its payload. False: its id or its delivery id is there.
+pub(super) fn insert(
+    connection: &Connection,
+    seq: i64,
+    event: &NewEvent,
+) -> rusqlite::Result<bool> {
     let inserted = connection
         .prepare_cached(
             "INSERT INTO events (seq, id, webhook, delivery_id, kind, received_at, order_key, replay_of) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
@@ -70,19 +90,10 @@ pub(super) fn take(
             event.order_key.as_deref(),
             event.replay_of.as_ref().map(|id| id.0.as_bytes()),
         ])?;
-    if inserted == 0 {
-        let known = accept_again(connection, ledger, event)?;
-        return known.ok_or(rusqlite::Error::QueryReturnedNoRows);
+    if inserted == 1 {
+        store_payload(connection, seq, event)?;
     }
-    store_payload(connection, seq, event)?;
-    ledger.last = seq;
-    ledger.pending += 1;
-    let Some(key) = &event.order_key else { return Ok(Accepted::New(Seq(seq))) };
-    let entry = lanes::enter(connection, Lane { webhook: &event.webhook, key }, seq, seq)?;
-    Ok(match entry {
-        Entry::Now => Accepted::New(Seq(seq)),
-        Entry::Behind { plan } => Accepted::Behind { event: Seq(seq), plan },
-    })
+    Ok(inserted == 1)
 }
 
 fn store_payload(connection: &Connection, seq: i64, event: &NewEvent) -> rusqlite::Result<()> {
@@ -376,7 +387,7 @@ pub(super) fn claim(
     Ok(Committed::Yes(After::default()))
 }
 
-/// Commits what a route wants.
+/// Commits what a run wants that is no job.
 pub(super) fn commit(
     connection: &Connection,
     ledger: &mut Ledger,

@@ -104,7 +104,7 @@ pub(super) fn come_back(connection: &Connection, place: i64, event: i64) -> rusq
                          UNION ALL
                          SELECT 1 FROM lanes l JOIN jobs other ON other.event = l.event
                          WHERE l.webhook = ?4 AND l.order_key = ?5 AND l.event <> ?1 AND other.script = jobs.script
-                         AND other.dead_job IS NULL AND other.state BETWEEN 1 AND 4 AND other.due_at < ?2)",
+                         AND other.dead_job IS NULL AND other.state BETWEEN 1 AND 4 AND NOT (other.state = 4 AND other.due_at = ?2))",
         )?
         .execute(params![event, NEVER, JobState::Pending, lane.webhook, lane.key])?;
     Ok(())
@@ -126,7 +126,7 @@ fn lets_pass(connection: &Connection, event: i64) -> rusqlite::Result<bool> {
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM jobs WHERE event = ?1)
              AND (EXISTS (SELECT 1 FROM jobs WHERE event = ?1 AND dead_job IS NULL GROUP BY script HAVING max(state BETWEEN 1 AND 4) = 0)
-                  OR NOT EXISTS (SELECT 1 FROM jobs WHERE event = ?1 AND dead_job IS NULL AND state BETWEEN 1 AND 4 AND due_at < ?2))",
+                  OR NOT EXISTS (SELECT 1 FROM jobs WHERE event = ?1 AND dead_job IS NULL AND state BETWEEN 1 AND 4 AND NOT (state = 4 AND due_at = ?2)))",
         )?
         .query_row(params![event, NEVER], |row| row.get(0))
 }

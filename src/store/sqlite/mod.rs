@@ -17,9 +17,9 @@ use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
 use self::writer::{Claim, Command, Promote, Replay, Retain, Slot, Wake, Writer};
 use super::{
-    Accepted, Answer, Committed, Counts, DueJob, Effects, EventDetail, EventQuery, EventSummary,
-    Finish, Fired, Firing, JobKey, NewEvent, Opened, PlannedJob, Reader, Replayed, Seq, Store,
-    StoreError, StoredEvent, Turn, Undispatched,
+    Accepted, Answer, Answered, Answering, Committed, Counts, DueJob, Effects, EventDetail,
+    EventQuery, EventSummary, Finish, Fired, Firing, JobKey, NewEvent, Opened, PlannedJob, Reader,
+    Replayed, Seq, Store, StoreError, StoredEvent, Turn, Undispatched,
 };
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -31,6 +31,7 @@ mod writer;
 mod ledger;
 mod window;
 mod inbox;
+mod answers;
 mod documents;
 mod lanes;
 mod emits;
@@ -179,6 +180,10 @@ impl Store for SqliteStore {
 
     fn commit(&self, effects: Effects) -> Answer<Committed> {
         self.ask(|slot| Command::Commit(effects, slot))
+    }
+
+    fn answer(&self, answering: Answering) -> Answer<Answered> {
+        self.ask(|slot| Command::Answer(Box::new(answering), slot))
     }
 
     fn claim(

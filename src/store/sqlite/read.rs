@@ -9,11 +9,12 @@ use std::thread;
 use rusqlite::{Connection, OptionalExtension as _, params};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{OpenError, Shared, connect, emits, send};
+use super::{OpenError, Shared, answers, connect, emits, send};
 use crate::clock;
 use crate::store::filter::Filter;
 use crate::store::{
-    Answer, Document, DocumentKey, Find, Json, LocalAnswer, Read, Reader, StoreError, Version,
+    Answer, AnswerKey, Document, DocumentKey, Find, Json, Known, LocalAnswer, Read, Reader,
+    StoreError, Version,
 };
 
 /// Two, so that one long scan does not hold up every other read.
@@ -102,7 +103,7 @@ fn serve(queue: &Mutex<mpsc::Receiver<Work>>, mut source: Source) {
     }
 }
 
-/// A worker's own: `get` on its connection, the others on the pool's.
+/// A worker's own: `get` and `known` on its connection, the others on the pool's.
 pub(super) struct SqliteReader {
     source: RefCell<Source>,
     pool: Pool,
@@ -118,6 +119,11 @@ impl Reader for SqliteReader {
     fn get(&self, key: &DocumentKey) -> LocalAnswer<'_, Read> {
         let read = self.source.borrow_mut().read(|connection| get(connection, key));
         Box::pin(ready(read))
+    }
+
+    fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>> {
+        let known = self.source.borrow_mut().read(|connection| answers::known(connection, key));
+        Box::pin(ready(known))
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::answers;
 use super::ledger::{Ledger, set_meta};
 use crate::clock::{self, Millis};
 
@@ -16,7 +17,7 @@ pub(super) struct Cursors {
     events: i64,
 }
 
-/// Payloads, then events, then tombstones; how many it was, `limit` at most.
+/// Payloads, then events, then answers, then tombstones; how many it was, `limit` at most.
 pub(super) fn retain(
     connection: &Connection,
     ledger: &Ledger,
@@ -44,6 +45,7 @@ pub(super) fn retain(
         }
         left -= delete(connection, "DELETE FROM events WHERE seq = ?1", seq)?;
     }
+    left -= answers::retain(connection, events_before, left)?;
     let tombstones = connection
         .prepare_cached(
             "DELETE FROM documents WHERE (collection, id) IN

@@ -14,13 +14,13 @@ use super::Shared;
 use super::connect::{self, Identity};
 use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
-use super::{emits, inbox, replay, timers};
+use super::{answers, emits, inbox, replay, timers};
 use crate::clock::{self, Millis};
 use crate::failpoint::{self, Point};
 use crate::id::EventId;
 use crate::store::{
-    Accepted, Committed, Effects, Finish, Fired, Firing, JobKey, NewEvent, PlannedJob, Replayed,
-    Seq, StoreError, Turn,
+    Accepted, Answered, Answering, Committed, Effects, Finish, Fired, Firing, JobKey, NewEvent,
+    PlannedJob, Replayed, Seq, StoreError, Turn,
 };
 
 /// Commands in one transaction. More would gain little and make the first wait for the last.
@@ -37,6 +37,7 @@ pub(super) enum Command {
     Accept(NewEvent, Slot<Accepted>),
     Finish(Finish, Slot<Committed>),
     Commit(Effects, Slot<Committed>),
+    Answer(Box<Answering>, Slot<Answered>),
     Claim(Claim, Slot<Committed>),
     Plan(Seq, Arc<[PlannedJob]>, Slot<Committed>),
     Promote(Promote, Slot<Vec<Turn>>),
@@ -121,6 +122,7 @@ impl Command {
             Self::Fire(_, slot) => slot.answer(failed),
             Self::Replay(_, slot) => slot.answer(failed),
             Self::ForgetTimer(_, slot) => slot.answer(failed),
+            Self::Answer(_, slot) => slot.answer(failed),
             Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
             Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
@@ -143,6 +145,7 @@ impl Command {
             Self::Commit(..) => [Point::RouteBegun, Point::RouteWritten, Point::RouteCommitted],
             Self::Claim(..) => [Point::ClaimBegun, Point::ClaimWritten, Point::ClaimCommitted],
             Self::Retain(..) => [Point::RetainBegun, Point::RetainWritten, Point::RetainCommitted],
+            Self::Answer(..) => [Point::RouteBegun, Point::RouteWritten, Point::RouteCommitted],
             Self::Plan(..)
             | Self::Promote(..)
             | Self::Fire(..)
@@ -389,6 +392,9 @@ fn run_all(
             }
             Command::Commit(effects, slot) => {
                 slot.set(inbox::commit(connection, ledger, effects)?);
+            }
+            Command::Answer(answering, slot) => {
+                slot.set(answers::answer(connection, ledger, answering)?);
             }
             Command::Claim(claim, slot) => {
                 let plan = claim.plan.as_deref();
