@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::model::Json;
+use super::order::compare_numbers;
 
 /// All conditions must hold. None: every document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -98,10 +99,7 @@ fn equal(left: &Value, right: &Value) -> bool {
 /// Numbers by value, strings by bytes; anything else has no order.
 pub(crate) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
-        (Value::Number(left), Value::Number(right)) => match (left.as_i64(), right.as_i64()) {
-            (Some(left), Some(right)) => Some(left.cmp(&right)),
-            _ => left.as_f64()?.partial_cmp(&right.as_f64()?),
-        },
+        (Value::Number(left), Value::Number(right)) => Some(compare_numbers(left, right)),
         (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
         _ => None,
     }

@@ -12,6 +12,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -19,6 +20,7 @@ use crate::id::EventId;
 pub(crate) mod document;
 pub(crate) mod filter;
 pub(crate) mod model;
+pub(crate) mod order;
 pub(crate) mod sqlite;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -97,7 +99,14 @@ pub(crate) trait Store: Send + Sync {
     /// One small write and its commit: whether accepting would work now. Answers within a second, and notices that the file is gone.
     fn ping(&self) -> Answer<()>;
 
-    /// Deletes payloads, events and ended jobs older than the times given, tombstones that have run out, at most `limit` rows; how many it was.
+    /// Declares which fields of documents have an index, in place of what was declared before. It is known at once; building and dropping is what
+    /// `index_step` does. Reads give the same with an index, without one, and while it is being built.
+    fn set_indexes(&self, declared: Vec<IndexedField>) -> Answer<()>;
+
+    /// Goes on with building and dropping indexes for about so long, one document at least.
+    fn index_step(&self, budget: Duration) -> Answer<IndexStep>;
+
+    /// Deletes payloads, events and ended jobs older than the times given, tombstones and documents that have run out, at most `limit` rows; how many it was.
     /// `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`. What is not at its end stays.
     fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64>;
 
@@ -128,7 +137,7 @@ pub(crate) trait Reader {
     /// One document.
     fn get(&self, key: &DocumentKey) -> LocalAnswer<'_, Read>;
 
-    /// Documents of a collection, in the order of their ids.
+    /// Documents of a collection, in the order of `find`; with an index or without, the same ones.
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;
 
     /// How many documents of a collection match.

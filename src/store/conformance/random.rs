@@ -260,6 +260,7 @@ impl Pair {
             let put = |at: u8, if_newer| Write::Put {
                 body: json(&format!(r#"{{"at":{at}}}"#)),
                 if_newer,
+                expires_at: None,
             };
             let write = match change {
                 Change::Put(at) => put(*at, None),
@@ -310,7 +311,9 @@ fn without_version(read: Read) -> Read {
     match read {
         Read::Absent => Read::Absent,
         Read::Tombstone(_) => Read::Tombstone(Version(0)),
-        Read::Found { body, .. } => Read::Found { body, version: Version(0) },
+        Read::Found { body, expires_at, .. } => {
+            Read::Found { body, version: Version(0), expires_at }
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, params};
 
+use super::indexes::Indexes;
 use super::window::Window;
 use crate::clock;
 use crate::store::{JobState, Opened, Seq};
@@ -19,6 +20,7 @@ pub(super) struct Ledger {
     pub(super) last: i64,
     pub(super) pending: u64,
     pub(super) max_pending: u64,
+    pub(super) indexes: Indexes,
     window: Window,
     /// `low_water` as stored.
     marked: i64,
@@ -48,6 +50,7 @@ impl Ledger {
             last: 0,
             pending: 0,
             max_pending,
+            indexes: Indexes::default(),
             window: Window::new(0),
             marked: 0,
             version: u64::try_from(epoch).unwrap_or_default() << 32,
@@ -69,6 +72,7 @@ impl Ledger {
         self.epoch = meta(connection, "epoch")?;
         self.window = Window::new(marked);
         self.pending = unfinished(connection)?;
+        self.indexes = Indexes::load(connection)?;
         let mut next = marked + 1;
         let mut statement = connection.prepare(
             "SELECT seq FROM events WHERE seq > ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq) ORDER BY seq",

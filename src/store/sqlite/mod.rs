@@ -15,11 +15,12 @@ use self::connect::Paths;
 use self::ledger::Ledger;
 use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
+use self::scans::Scans;
 use self::writer::{Claim, Command, Retain, Slot, Wake, Writer};
 use super::{
     Accepted, Answer, Committed, Counts, DueJob, Effects, EventDetail, EventQuery, EventSummary,
-    Finish, JobKey, NewEvent, Opened, PlannedJob, Reader, Seq, Store, StoreError, StoredEvent,
-    Undispatched,
+    Finish, IndexStep, IndexedField, JobKey, NewEvent, Opened, PlannedJob, Reader, Seq, Store,
+    StoreError, StoredEvent, Undispatched,
 };
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -32,9 +33,13 @@ mod ledger;
 mod window;
 mod inbox;
 mod documents;
+mod indexes;
 mod retention;
 mod codes;
 mod read;
+mod search;
+mod access;
+mod scans;
 mod query;
 mod probe;
 #[cfg(test)]
@@ -120,6 +125,7 @@ struct Shared {
     pending: AtomicU64,
     closed: AtomicBool,
     probe: Probe,
+    scans: Scans,
 }
 
 impl Shared {
@@ -130,6 +136,7 @@ impl Shared {
             pending: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             probe: Probe::default(),
+            scans: Scans::default(),
         }
     }
 
@@ -237,6 +244,14 @@ impl Store for SqliteStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let retain = Retain { payloads_before, events_before, limit };
         self.ask(|slot| Command::Retain(retain, slot))
+    }
+
+    fn set_indexes(&self, declared: Vec<IndexedField>) -> Answer<()> {
+        self.ask(|slot| Command::SetIndexes(declared, slot))
+    }
+
+    fn index_step(&self, budget: Duration) -> Answer<IndexStep> {
+        self.ask(|slot| Command::IndexStep(budget, slot))
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {

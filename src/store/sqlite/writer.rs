@@ -13,11 +13,13 @@ use tokio::sync::{mpsc, oneshot};
 use super::Shared;
 use super::connect::{self, Identity};
 use super::inbox;
+use super::indexes;
 use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
 use crate::clock::{self, Millis};
 use crate::store::{
-    Accepted, Committed, Effects, Finish, JobKey, NewEvent, PlannedJob, StoreError,
+    Accepted, Committed, Effects, Finish, IndexStep, IndexedField, JobKey, NewEvent, PlannedJob,
+    StoreError,
 };
 
 /// Commands in one transaction. More would gain little and make the first wait for the last.
@@ -37,6 +39,8 @@ pub(super) enum Command {
     Claim(Claim, Slot<Committed>),
     Retain(Retain, Slot<u64>),
     Wake(Wake, Slot<u64>),
+    SetIndexes(Vec<IndexedField>, Slot<()>),
+    IndexStep(Duration, Slot<IndexStep>),
     Ping(Slot<()>),
     Close(Slot<()>),
 }
@@ -96,7 +100,8 @@ impl Command {
                 slot.answer(failed);
             }
             Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
-            Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
+            Self::IndexStep(_, slot) => slot.answer(failed),
+            Self::SetIndexes(_, slot) | Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
     }
 }
@@ -335,6 +340,13 @@ fn run_all(
             }
             Command::Wake(wake, slot) => {
                 slot.set(Ok(inbox::wake(connection, wake)?));
+            }
+            Command::SetIndexes(declared, slot) => {
+                ledger.indexes = indexes::set(connection, declared)?;
+                slot.set(Ok(()));
+            }
+            Command::IndexStep(budget, slot) => {
+                slot.set(Ok(indexes::step(connection, &mut ledger.indexes, *budget)?));
             }
             Command::Ping(slot) => {
                 ledger::set_meta(connection, "ping", clock::now().0)?;
