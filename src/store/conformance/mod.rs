@@ -10,6 +10,7 @@ use crate::clock;
 use crate::id::EventId;
 
 mod documents;
+mod found;
 mod inbox;
 mod lists;
 pub(super) mod random;

@@ -101,6 +101,11 @@ impl ReadOnly {
         self.read(|connection| query::event(connection, id))
     }
 
+    /// How many documents a collection has, counted up to `most`.
+    pub(crate) fn documents(&self, collection: &str, most: u64) -> Result<u64, StoreError> {
+        self.read(|connection| search::documents(connection, collection, most))
+    }
+
     fn read<T>(
         &self,
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,

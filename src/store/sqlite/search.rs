@@ -76,6 +76,21 @@ pub(super) fn count(
     Ok(Found { result: count, scanned })
 }
 
+/// How many documents there are, run out or not, counted up to `most`.
+pub(super) fn documents(
+    connection: &Connection,
+    collection: &str,
+    most: u64,
+) -> rusqlite::Result<u64> {
+    let most = i64::try_from(most).unwrap_or(i64::MAX);
+    let documents: i64 = connection
+        .prepare_cached(
+            "SELECT count(*) FROM (SELECT 1 FROM documents WHERE collection = ?1 AND body IS NOT NULL LIMIT ?2)",
+        )?
+        .query_row(params![collection, most], |row| row.get(0))?;
+    Ok(u64::try_from(documents).unwrap_or(0))
+}
+
 /// One read of one collection.
 struct Search<'a> {
     connection: &'a Connection,
