@@ -23,3 +23,4 @@ mod cli;
 mod tidy;
 mod inbox;
 mod crash;
+mod documents;

@@ -54,14 +54,12 @@ pub(super) async fn run(
 }
 
 fn fields(config: &Config) -> Vec<IndexedField> {
-    let of_collection = config.db.iter().flat_map(|(collection, declared)| {
-        let field = |field: &Box<str>| IndexedField {
-            collection: collection.clone(),
-            field: field.clone(),
-        };
-        declared.index.iter().map(field)
-    });
-    of_collection.collect()
+    let mut fields = Vec::new();
+    for (collection, declared) in &config.db {
+        let of_it = declared.index.iter().cloned();
+        fields.extend(of_it.map(|field| IndexedField { collection: collection.clone(), field }));
+    }
+    fields
 }
 
 fn tell(step: &IndexStep) {

@@ -217,7 +217,7 @@ fn condition() -> impl Strategy<Value = Condition> {
         || value().prop_filter("has an order", |value| value.is_number() || value.is_string());
     let test = prop_oneof![
         3 => prop::collection::vec(value(), 0..4).prop_map(Test::In),
-        1 => value().prop_map(Test::Not),
+        1 => prop::collection::vec(value(), 0..3).prop_map(Test::Not),
         2 => (bound(), any::<bool>()).prop_map(|(than, or_equal)| Test::Greater { than, or_equal }),
         2 => (bound(), any::<bool>()).prop_map(|(than, or_equal)| Test::Less { than, or_equal }),
     ];

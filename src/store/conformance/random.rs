@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 
 use super::super::sqlite::SqliteStore;
-use super::filter::Filter;
+use super::filter::{Condition, Filter, Test};
+use super::order::Order;
 use super::*;
 
 /// What a kill leaves: the files as they are now, under a path of their own. Nothing else of the process survives one.
@@ -30,6 +31,8 @@ enum Step {
     Commit(Wish),
     Retain { payloads: u8, events: u8 },
     Wake { script: u8, failed_too: bool, now: u8 },
+    Declare(bool),
+    Index,
     Kill,
     Stop,
 }
@@ -59,6 +62,8 @@ enum Change {
     Delete,
     Bury,
     BuryShortly,
+    PutForAnHour(u8),
+    PutShortly(u8),
     Increment(i8),
 }
 
@@ -69,6 +74,8 @@ fn change() -> impl Strategy<Value = Change> {
         Just(Change::Delete),
         Just(Change::Bury),
         Just(Change::BuryShortly),
+        (0..9_u8).prop_map(Change::PutForAnHour),
+        (0..9_u8).prop_map(Change::PutShortly),
         any::<i8>().prop_map(Change::Increment),
     ]
 }
@@ -105,6 +112,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => any::<(u8, u8)>().prop_map(|(payloads, events)| Step::Retain { payloads, events }),
         2 => (0..3_u8, any::<bool>(), any::<u8>())
             .prop_map(|(script, failed_too, now)| Step::Wake { script, failed_too, now }),
+        1 => any::<bool>().prop_map(Step::Declare),
+        2 => Just(Step::Index),
         1 => Just(Step::Kill),
         1 => Just(Step::Stop),
     ]
@@ -192,6 +201,16 @@ impl Pair {
                 let model = self.model.wake(script, failed_too, now, 1000).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
+            Step::Declare(is_indexed) => {
+                let field = IndexedField { collection: "users".into(), field: "at".into() };
+                self.sqlite
+                    .set_indexes(is_indexed.then_some(field).into_iter().collect())
+                    .await
+                    .unwrap();
+            }
+            Step::Index => {
+                self.sqlite.index_step(std::time::Duration::ZERO).await.unwrap();
+            }
             Step::Kill => {
                 self.options.path = as_after_a_kill(&self.options.path);
                 self.reopen(true).await;
@@ -257,11 +276,12 @@ impl Pair {
         }
         let later = clock::now().plus(std::time::Duration::from_secs(3600));
         for (id, change) in &wish.writes {
-            let put = |at: u8, if_newer| Write::Put {
+            let put_until = |at: u8, if_newer, expires_at| Write::Put {
                 body: json(&format!(r#"{{"at":{at}}}"#)),
                 if_newer,
-                expires_at: None,
+                expires_at,
             };
+            let put = |at, if_newer| put_until(at, if_newer, None);
             let write = match change {
                 Change::Put(at) => put(*at, None),
                 Change::PutIfNewer { at, told } => {
@@ -270,6 +290,8 @@ impl Pair {
                 Change::Delete => Write::Delete { tombstone_until: None },
                 Change::Bury => Write::Delete { tombstone_until: Some(later) },
                 Change::BuryShortly => Write::Delete { tombstone_until: Some(Millis(1)) },
+                Change::PutForAnHour(at) => put_until(*at, None, Some(later)),
+                Change::PutShortly(at) => put_until(*at, None, Some(Millis(1))),
                 Change::Increment(by) => {
                     Write::Increment { field: "at".into(), by: Number::Integer((*by).into()) }
                 }
@@ -356,6 +378,12 @@ async fn visible(store: &dyn Store) -> String {
     let find = Find { limit: 100, ..Find::default() };
     shown.push(text(&reader.find("users", find).await.unwrap()));
     shown.push(text(&reader.count("users", Filter::default()).await.unwrap()));
+    let low =
+        Condition { path: vec!["at".into()], test: Test::Less { than: 5.into(), or_equal: false } };
+    let order = Order::parse("-at");
+    let find = Find { filter: Filter(vec![low]), order, limit: 3, ..Find::default() };
+    shown.push(text(&reader.find("users", find.clone()).await.unwrap()));
+    shown.push(text(&reader.count("users", find.filter).await.unwrap()));
     shown.join("\n")
 }
 

@@ -65,7 +65,7 @@ pub(super) fn count(
         })?,
         Way::Index(index) | Way::ScanFirst(index) => {
             for span in index.part.spans() {
-                _ = search.walk(&index.field, span, Edge::from(span.0), false, |_, id| {
+                _ = search.walk(&index.field, span, &Edge::from(span.0), false, |_, id| {
                     count += u64::from(search.matching(id)?.is_some());
                     Ok(ControlFlow::Continue(()))
                 })?;
@@ -152,7 +152,7 @@ impl Search<'_> {
         }
         for span in spans {
             let Some(edge) = edge(span, top, by_value, by_id, backwards) else { continue };
-            let ended = self.walk(&index.field, span, edge, backwards, |value, id| {
+            let ended = self.walk(&index.field, span, &edge, backwards, |value, id| {
                 if let Some(worst) = top.worst() {
                     let is_behind = if by_value {
                         worst.key.indexed() != value || !is_cut(value)
@@ -163,10 +163,10 @@ impl Search<'_> {
                         return Ok(ControlFlow::Break(()));
                     }
                 }
-                if order.is_some() || top.wants(&Rank::of_id(id)) {
-                    if let Some(body) = self.matching(id)? {
-                        top.offer(Rank::of(order, id, &body), body);
-                    }
+                if (order.is_some() || top.wants(&Rank::of_id(id)))
+                    && let Some(body) = self.matching(id)?
+                {
+                    top.offer(Rank::of(order, id, &body), body);
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
@@ -203,7 +203,7 @@ impl Search<'_> {
         &self,
         field: &str,
         (first, last): (&[u8], &[u8]),
-        edge: Edge<'_>,
+        edge: &Edge<'_>,
         backwards: bool,
         mut see: impl FnMut(&[u8], &str) -> rusqlite::Result<ControlFlow<()>>,
     ) -> rusqlite::Result<ControlFlow<()>> {
