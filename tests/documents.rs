@@ -327,14 +327,14 @@ fn check_names_a_search_without_an_index_in_a_big_collection_and_the_line_that_h
     let script = format!("{DO}{FILL}\n{search}");
     let project = Project::with_more(WIDE, &script);
     let (_, said) = project.expect(0, &["check"]);
-    assert!(!said.contains("E0229"), "there is no database:\n{said}");
+    assert!(!said.contains("E0237"), "there is no database:\n{said}");
     let rhaiway = project.start();
     fill(&rhaiway, 10);
     let (_, said) = project.expect(0, &["check"]);
-    assert!(!said.contains("E0229"), "10,000 are not more than 10,000:\n{said}");
+    assert!(!said.contains("E0237"), "10,000 are not more than 10,000:\n{said}");
     put(&rhaiway, "one more", &json!({}));
     let (_, said) = project.expect(0, &["check"]);
-    assert!(said.contains("warning[E0229]: `db.things.find` reads every document"), "{said}");
+    assert!(said.contains("warning[E0237]: `db.things.find` reads every document"), "{said}");
     assert!(
         said.contains("by name, group, which no index has")
             && said.contains("db.things.find(#{ name:"),
@@ -342,14 +342,14 @@ fn check_names_a_search_without_an_index_in_a_big_collection_and_the_line_that_h
     );
     assert!(said.contains("write `[db.things] index = [\"name\"]` in config.toml"), "{said}");
     let (stdout, _) = project.expect(0, &["check", "--json"]);
-    assert_eq!(stdout.matches("E0229").count(), 1, "{stdout}");
+    assert_eq!(stdout.matches("E0237").count(), 1, "{stdout}");
     rhaiway.stop();
     let (_, said) = project.expect(0, &["check"]);
-    assert!(said.contains("E0229"), "without a process beside it too:\n{said}");
+    assert!(said.contains("E0237"), "without a process beside it too:\n{said}");
     let config = std::fs::read_to_string(project.at("config.toml")).unwrap();
     project.write("config.toml", format!("{config}\n[db.things]\nindex = [\"name\"]\n"));
     let (_, said) = project.expect(0, &["check"]);
-    assert!(!said.contains("E0229"), "{said}");
+    assert!(!said.contains("E0237"), "{said}");
 }
 
 #[test]

@@ -137,7 +137,7 @@ fn search_without_index(query: &Query, config: &Config) -> Frame {
     let title = format!(
         "`db.{collection}.{function}` reads every document, and `{collection}` has more than {MANY}"
     );
-    Frame::warning("E0229", title)
+    Frame::warning("E0237", title)
         .at(Place { label, ..place.clone() })
         .help(format!("write `[db.{collection}] index = [{}]` in config.toml", index.join(", ")))
 }
