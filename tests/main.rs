@@ -30,3 +30,4 @@ mod crash;
 mod clocks;
 #[cfg(debug_assertions)]
 mod failpoints;
+mod documents;

@@ -193,7 +193,7 @@ fn documents_are_found_by_filters_in_pages() {
             ("db.n.list(#{ limit: 0 })", 500, "from 1 to 1000"),
             ("db.n.list(#{ lmit: 1 })", 500, "unknown option `lmit`"),
             ("db.n.list(#{ limit: 2, after: \"1001\" }).map(|d| d.id)", 200, "[\"1002\",\"1003\"]"),
-            ("db.n.list(#{ after: 5 })", 500, "id of the last document"),
+            ("db.n.list(#{ after: true })", 500, "id of the last document"),
             ("db.n.find(#{ tag: \"low\" }).len", 200, "5"),
             (
                 "db.n.find(#{ tag: [\"low\", \"none\"] }, #{ limit: 3 }).map(|d| d.n)",

@@ -1,6 +1,7 @@
 //! The table of error codes: one page each, printed by `rhaiway docs CODE`. A new code is a row here and a file beside it.
 //! 01xx: configuration. 02xx: scripts when they are loaded. 03xx: scripts when they run.
 
+mod documents;
 pub(crate) mod folder;
 mod routes;
 pub(crate) mod scripts;
@@ -22,7 +23,13 @@ const PAGES: &[(&str, &str)] = &[
 ];
 
 fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {
-    PAGES.iter().chain(scripts::PAGES).chain(folder::PAGES).chain(routes::PAGES).copied()
+    PAGES
+        .iter()
+        .chain(scripts::PAGES)
+        .chain(folder::PAGES)
+        .chain(routes::PAGES)
+        .chain(documents::PAGES)
+        .copied()
 }
 
 /// What a code means, as Markdown.

@@ -1,16 +1,18 @@
 //! `rhaiway check`: everything that start and reload would refuse, and what deserves a word, without serving anything.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use super::output::Output;
 use super::{Exit, schemes};
-use crate::config::{self, How};
-use crate::frame::{Frame, Severity};
+use crate::config::{self, Config, How};
+use crate::frame::{Frame, Place, Severity};
 use crate::generation::Generation;
 use crate::runtime;
 use crate::runtime::reload::Reloader;
-use crate::script::handler::Trigger;
+use crate::script::handler::{Query, Trigger};
+use crate::store::sqlite;
 use crate::webhook::Webhook;
 
 #[derive(Debug, clap::Args)]
@@ -39,6 +41,7 @@ pub(super) fn run(output: &Output, config: &Path, arguments: &Arguments) -> anyh
                 );
                 if let Some(generation) = &generation {
                     frames.extend(without_handlers(generation, &webhooks));
+                    frames.extend(without_index(generation, &config));
                 }
                 let looked_at = generation
                     .map_or(0, |generation| generation.scripts.len() + generation.broken.len());
@@ -90,4 +93,51 @@ fn without_handlers(generation: &Generation, webhooks: &[Arc<Webhook>]) -> Vec<F
         .help(format!("write `webhook(\"{}\", \"*\", |event| …)` in a script", webhook.name))
     };
     webhooks.iter().filter(|webhook| !handled(webhook)).map(frame).collect()
+}
+
+/// Documents of a collection; with more of them a search without an index is worth a word.
+const MANY: u64 = 10_000;
+
+/// Searches for documents that go past all of a big collection. Says nothing where there is no database that can be looked at.
+fn without_index(generation: &Generation, config: &Config) -> Vec<Frame> {
+    let queries = generation.scripts.iter().flat_map(|script| &script.queries);
+    let mut queries = queries.filter(|query| !is_indexed(query, config)).peekable();
+    if queries.peek().is_none() {
+        return Vec::new();
+    }
+    let Ok(store) = sqlite::open_read_only(&config.storage.path) else { return Vec::new() };
+    let mut big: BTreeMap<&str, bool> = BTreeMap::new();
+    let mut frames = Vec::new();
+    for query in queries {
+        let is_big = big.entry(&query.collection).or_insert_with(|| {
+            store.documents(&query.collection, MANY + 1).is_ok_and(|documents| documents > MANY)
+        });
+        if *is_big {
+            frames.push(search_without_index(query, config));
+        }
+    }
+    frames
+}
+
+fn is_indexed(query: &Query, config: &Config) -> bool {
+    let declared = config.db.get(&query.collection);
+    declared.is_some_and(|declared| query.fields.iter().any(|field| declared.index.contains(field)))
+}
+
+fn search_without_index(query: &Query, config: &Config) -> Frame {
+    let Query { collection, function, fields, place } = query;
+    let declared = config.db.get(collection).map(|declared| declared.index.as_slice());
+    let index: Vec<String> = declared
+        .unwrap_or_default()
+        .iter()
+        .chain(fields.first())
+        .map(|field| format!("\"{field}\""))
+        .collect();
+    let label = format!("by {}, which no index has", fields.join(", "));
+    let title = format!(
+        "`db.{collection}.{function}` reads every document, and `{collection}` has more than {MANY}"
+    );
+    Frame::warning("E0237", title)
+        .at(Place { label, ..place.clone() })
+        .help(format!("write `[db.{collection}] index = [{}]` in config.toml", index.join(", ")))
 }

@@ -10,6 +10,7 @@ use toml::Spanned;
 use toml::de::DeTable;
 
 use super::check::{Check, Key, span_of};
+use super::db::collections;
 use super::env::{Variables, is_variable_name};
 use super::file::{self, File};
 use super::fill::{expand, fill};
@@ -118,6 +119,7 @@ impl Build<'_> {
             scripts: self.scripts(&file.scripts),
             admin: self.admin(&file.admin),
             webhooks,
+            db: collections(self, &file.db),
             vars: self.vars(&file.vars),
             variables: Vec::new(),
             notes: Vec::new(),

@@ -15,6 +15,7 @@ mod file;
 mod fill;
 mod build;
 mod webhooks;
+mod db;
 mod check;
 pub(crate) mod env;
 pub(crate) mod secret;
@@ -47,6 +48,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// Who posts webhooks, in the order of the file.
     pub(crate) webhooks: Vec<Webhook>,
+    /// What collections of documents need, by their names.
+    pub(crate) db: BTreeMap<Box<str>, Collection>,
     /// Plain values that scripts read as `vars.NAME`.
     pub(crate) vars: BTreeMap<Box<str>, serde_json::Value>,
     /// Every environment variable that the file asks for, in its order.
@@ -199,6 +202,13 @@ pub(crate) struct Webhook {
     pub(crate) respond: Respond,
     /// Where it stands in the file, for messages that compare it with something else.
     pub(crate) place: Place,
+}
+
+/// `[db.NAME]`: a collection of documents.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Collection {
+    /// Fields that have an index, with dots between the names; each once, sorted.
+    pub(crate) index: Vec<Box<str>>,
 }
 
 /// Who answers a webhook.

@@ -219,7 +219,7 @@ fn o1_every_problem_is_reported_with_its_place_and_a_suggestion() {
         7 | [srever]
           |  ^^^^^^ did you mean `server`?
           |
-          = help: the file has: server, cors, storage, scripts, admin, webhooks, vars
+          = help: the file has: server, cors, storage, scripts, admin, webhooks, db, vars
           = docs: rhaiway docs E0101
 
         error[E0102]: `timeout` in [scripts] must be a duration from 1ms to 1d
@@ -1106,4 +1106,35 @@ fn h23_a_range_holds_its_addresses_and_no_others() {
 fn a_variable_of_the_process_is_read_and_one_that_is_not_there_is_none() {
     assert!(process_variable("PATH").is_some_and(|path| !path.is_empty()));
     assert_eq!(process_variable("RHAIWAY_NO_SUCH_VARIABLE"), None);
+}
+
+#[test]
+fn a_collection_s_index_lists_fields_each_once() {
+    let config =
+        load_with("[db.orders]\nindex = [\"status\", \"customer.id\"]\n[db.\"much else\"]", &[]);
+    let config = config.map_err(|frames| show(&frames)).unwrap();
+    assert_eq!(config.db["orders"].index, ["customer.id".into(), "status".into()]);
+    assert!(config.db["much else"].index.is_empty());
+}
+
+#[test]
+fn an_index_of_nothing_of_too_much_or_of_one_field_twice_is_refused_with_its_place() {
+    let check = |lines: &str, parts: &[&str]| {
+        let said = problems(lines, &[]);
+        assert!(parts.iter().all(|part| said.contains(part)), "{said}");
+    };
+    let must = "`index` in [db.a] must be a list of up to 16 fields";
+    check(
+        "[db.a]\nindex = [\"x\", \"y\", \"x\"]",
+        &[must, "config.toml:2:20", "it is named before"],
+    );
+    check("[db.a]\nindex = [\"x..y\"]", &[must, "this is no field"]);
+    check("[db.a]\nindex = [\"\"]", &[must, "this is no field"]);
+    check("[db.a]\nindex = [5]", &[must, "this is a number"]);
+    check("[db.a]\nindex = \"x\"", &["E0102"]);
+    let many: Vec<String> = (0..17).map(|n| format!("\"f{n}\"")).collect();
+    check(&format!("[db.a]\nindex = [{}]", many.join(", ")), &[must, "this is one too many"]);
+    check("[db.a]\nindexes = [\"x\"]", &["E0101", "index"]);
+    check("[db.\"\"]", &["cannot be a collection's name"]);
+    check("[db.\"a\\u0007\"]", &["cannot be a collection's name"]);
 }

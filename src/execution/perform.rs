@@ -1,18 +1,22 @@
 //! Does what a script asked, for real: documents through the store, waits through the clock. Writes are kept in the run's draft until its commit.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use crate::clock;
+use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::script::api::event;
 use crate::script::effects::Draft;
-use crate::script::host_call::{AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When};
+use crate::script::host_call::{
+    After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
+};
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
 use crate::store::filter::Filter;
+use crate::store::order::{Order, Rank};
 use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
 
 /// The live performer of one run.
@@ -90,16 +94,18 @@ impl Live {
     fn at_once(&mut self, call: HostCall) -> Result<HostReply, HostCall> {
         Ok(match call {
             HostCall::Get(key) => HostReply::Document(self.draft.get(&key)),
-            HostCall::Insert { key, body } => match self.draft.insert(&key, body) {
-                Ok(()) => HostReply::Unit,
-                Err(error) => HostReply::Failed(error),
-            },
-            HostCall::Put { key, body, if_newer: None } => {
-                self.draft.put(&key, body);
+            HostCall::Insert { key, body, ttl } => {
+                match self.draft.insert(&key, body, expires_at(ttl)) {
+                    Ok(()) => HostReply::Unit,
+                    Err(error) => HostReply::Failed(error),
+                }
+            }
+            HostCall::Put { key, body, if_newer: None, ttl } => {
+                self.draft.put(&key, body, expires_at(ttl));
                 HostReply::Bool(true)
             }
-            HostCall::Put { key, body, if_newer: Some(field) } => {
-                HostReply::Bool(self.draft.put_if_newer(&key, body, field))
+            HostCall::Put { key, body, if_newer: Some(field), ttl } => {
+                HostReply::Bool(self.draft.put_if_newer(&key, body, field, expires_at(ttl)))
             }
             HostCall::Patch { key, changes } => HostReply::Bool(self.draft.patch(&key, &changes)),
             HostCall::Delete { key, tombstone } => {
@@ -133,8 +139,12 @@ impl Live {
                 tokio::time::sleep(duration).await;
                 Ok(HostReply::Unit)
             }
-            Err(HostCall::Find { collection, filter, after, limit }) => {
-                self.find(&collection, filter, after, limit).await
+            Err(HostCall::Find { collection, filter, order, after, limit }) => {
+                let after = match self.rank(&collection, order.as_ref(), after).await? {
+                    Ok(after) => after,
+                    Err(error) => return Ok(HostReply::Failed(error)),
+                };
+                self.find(&collection, Find { filter, order, after, limit }).await
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
@@ -162,27 +172,35 @@ impl Live {
         })
     }
 
-    async fn find(
+    /// Where `after` stands. The document that an id names is only looked at where its field decides; the run does not rely on it.
+    async fn rank(
         &mut self,
-        collection: &str,
-        filter: Filter,
-        after: Option<Box<str>>,
-        limit: usize,
-    ) -> Result<HostReply, StoreError> {
+        collection: &Arc<str>,
+        order: Option<&Order>,
+        after: Option<After>,
+    ) -> Result<Result<Option<Rank>, HostError>, StoreError> {
+        let id = match after {
+            None => return Ok(Ok(None)),
+            Some(After::Rank(rank)) => return Ok(Ok(Some(rank))),
+            Some(After::Id(id)) if order.is_none() => return Ok(Ok(Some(Rank::of_id(&id)))),
+            Some(After::Id(id)) => id,
+        };
+        let key = DocumentKey { collection: Arc::clone(collection), id: id.into() };
+        self.learn(&key).await?;
+        Ok(match self.draft.rank(&key, order) {
+            Some(rank) => Ok(Some(rank)),
+            None => Err(after_is_gone(&key)),
+        })
+    }
+
+    async fn find(&mut self, collection: &str, find: Find) -> Result<HostReply, StoreError> {
         let written = self.draft.written(collection);
         for key in &written {
             self.learn(key).await?;
         }
-        let find =
-            Find { filter: filter.clone(), after: after.clone(), limit: limit + written.len() };
-        let found = self.reader.find(collection, find).await?;
-        Ok(HostReply::Documents(self.draft.overlay(
-            collection,
-            &filter,
-            after.as_deref(),
-            limit,
-            found,
-        )))
+        let asked = Find { limit: find.limit + written.len(), ..find.clone() };
+        let found = self.reader.find(collection, asked).await?;
+        Ok(HostReply::Documents(self.draft.overlay(collection, &find, found)))
     }
 
     async fn count(&mut self, collection: &str, filter: Filter) -> Result<HostReply, StoreError> {
@@ -218,6 +236,17 @@ impl Perform for Live {
     fn held_bytes(&self) -> usize {
         self.draft.bytes()
     }
+}
+
+fn expires_at(ttl: Option<Duration>) -> Option<Millis> {
+    ttl.map(|ttl| clock::now().plus(ttl))
+}
+
+fn after_is_gone(DocumentKey { collection, id }: &DocumentKey) -> HostError {
+    let message = format!(
+        "`after`: {collection}/{id} is gone, so nobody knows where it stood; give the document as it was read instead of its id"
+    );
+    HostError { code: "NOT_FOUND", message: message.into() }
 }
 
 fn failed(error: &StoreError) -> HostReply {

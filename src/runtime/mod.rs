@@ -29,6 +29,7 @@ pub(crate) mod folder;
 pub(crate) mod limits;
 pub(crate) mod reload;
 mod retention;
+mod indexes;
 mod vital;
 mod worker;
 
@@ -203,12 +204,18 @@ impl Runtime {
         ));
         let dispatcher = Dispatcher::new(&shared, &gates, &notes, senders);
         let timers = Timers::new(&shared, &notes, &process.current).run(following.clone());
-        let waking =
-            wake_scripts(Arc::clone(&shared), Arc::clone(&notes), Arc::clone(&process), following);
+        let waking = wake_scripts(
+            Arc::clone(&shared),
+            Arc::clone(&notes),
+            Arc::clone(&process),
+            following.clone(),
+        );
+        let indexing = indexes::run(Arc::clone(&shared), Arc::clone(&process), following);
         let written = Arc::clone(&store);
         spawn_vital(&vitals, "the dispatcher", dispatcher.run());
         spawn_vital(&vitals, "the waking of jobs", waking);
         spawn_vital(&vitals, "the timers", timers);
+        spawn_vital(&vitals, "the building of indexes", indexing);
         spawn_vital(&vitals, "retention", retention::run(shared, config));
         spawn_vital(&vitals, "the store", async move { written.ended().await });
         Ok(Self { process, address, store, notes, hints, stop, workers: threads, loader, ended })

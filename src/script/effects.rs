@@ -7,12 +7,13 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::host_call::HostError;
-use crate::clock::Millis;
+use crate::clock::{self, Millis};
 use crate::store::document::increment;
 use crate::store::filter::{Filter, is_newer};
+use crate::store::order::{Order, Rank};
 use crate::store::{
-    Document, DocumentKey, Effects, Emit, IfNewer, Json, NewEvent, Number, Pending, Read, Version,
-    Write,
+    Document, DocumentKey, Effects, Emit, Find, IfNewer, Json, NewEvent, Number, Pending, Read,
+    Version, Write,
 };
 
 /// The transaction of one run.
@@ -45,7 +46,17 @@ struct Seen {
 enum State {
     Absent,
     Tombstone,
-    Present(Json),
+    Present { body: Json, expires_at: Option<Millis> },
+}
+
+impl State {
+    /// A document that has run out since it was read or written is absent.
+    fn now(self) -> Self {
+        match self {
+            Self::Present { expires_at: Some(until), .. } if until <= clock::now() => Self::Absent,
+            other => other,
+        }
+    }
 }
 
 impl Draft {
@@ -60,10 +71,10 @@ impl Draft {
         let mut state = match read {
             Read::Absent => State::Absent,
             Read::Tombstone(_) => State::Tombstone,
-            Read::Found { body, .. } => State::Present(body),
+            Read::Found { body, expires_at, .. } => State::Present { body, expires_at },
         };
         for (field, by) in self.blind.remove(key).unwrap_or_default() {
-            state = State::Present(incremented(&state, &field, by));
+            state = incremented(state.now(), &field, by);
         }
         self.bytes += bytes_of(key, &state);
         self.seen.insert(key.clone(), Seen { state, base });
@@ -73,51 +84,70 @@ impl Draft {
     pub(crate) fn get(&mut self, key: &DocumentKey) -> Option<Json> {
         self.rely(key);
         match self.state(key) {
-            State::Present(body) => Some(with_id(&key.id, &body)),
+            State::Present { body, .. } => Some(with_id(&key.id, &body)),
+            State::Absent | State::Tombstone => None,
+        }
+    }
+
+    /// Where the document stands in an order, without relying on it; `None` where it is not there.
+    pub(crate) fn rank(&self, key: &DocumentKey, order: Option<&Order>) -> Option<Rank> {
+        match self.state(key) {
+            State::Present { body, .. } => Some(Rank::of(order, &key.id, &body)),
             State::Absent | State::Tombstone => None,
         }
     }
 
     /// Fails with CONFLICT where the document exists.
-    pub(crate) fn insert(&mut self, key: &DocumentKey, body: Json) -> Result<(), HostError> {
+    pub(crate) fn insert(
+        &mut self,
+        key: &DocumentKey,
+        body: Json,
+        expires_at: Option<Millis>,
+    ) -> Result<(), HostError> {
         self.rely(key);
-        if matches!(self.state(key), State::Present(_)) {
+        if matches!(self.state(key), State::Present { .. }) {
             let message = format!("{}/{} exists already", key.collection, key.id).into();
             return Err(HostError { code: "CONFLICT", message });
         }
-        self.put(key, body);
+        self.put(key, body, expires_at);
         Ok(())
     }
 
     /// Writes without looking; the last one wins.
-    pub(crate) fn put(&mut self, key: &DocumentKey, body: Json) {
-        self.see(key, State::Present(body.clone()));
-        self.write(key, Write::Put { body, if_newer: None });
+    pub(crate) fn put(&mut self, key: &DocumentKey, body: Json, expires_at: Option<Millis>) {
+        self.see(key, State::Present { body: body.clone(), expires_at });
+        self.write(key, Write::Put { body, if_newer: None, expires_at });
     }
 
     /// Writes unless what is there is newer; says whether it wrote. The commit compares again.
-    pub(crate) fn put_if_newer(&mut self, key: &DocumentKey, body: Json, field: Box<str>) -> bool {
+    pub(crate) fn put_if_newer(
+        &mut self,
+        key: &DocumentKey,
+        body: Json,
+        field: Box<str>,
+        expires_at: Option<Millis>,
+    ) -> bool {
         let told = match self.state(key) {
             State::Absent => true,
             State::Tombstone => false,
-            State::Present(old) => {
+            State::Present { body: old, .. } => {
                 is_newer(field_of(&old, &field).as_ref(), field_of(&body, &field).as_ref())
             }
         };
         if told {
-            self.see(key, State::Present(body.clone()));
+            self.see(key, State::Present { body: body.clone(), expires_at });
         }
-        self.write(key, Write::Put { body, if_newer: Some(IfNewer { field, told }) });
+        self.write(key, Write::Put { body, if_newer: Some(IfNewer { field, told }), expires_at });
         told
     }
 
-    /// Merges at the top level; says whether it wrote, which a tombstone prevents.
+    /// Merges at the top level, and keeps when the document expires; says whether it wrote, which a tombstone prevents.
     pub(crate) fn patch(&mut self, key: &DocumentKey, changes: &Json) -> bool {
         self.rely(key);
-        let old = match self.state(key) {
+        let (old, expires_at) = match self.state(key) {
             State::Tombstone => return false,
-            State::Absent => Map::new(),
-            State::Present(body) => object(&body),
+            State::Absent => (Map::new(), None),
+            State::Present { body, expires_at } => (object(&body), expires_at),
         };
         let mut merged = old;
         for (name, value) in object(changes) {
@@ -126,7 +156,7 @@ impl Draft {
                 value => _ = merged.insert(name, value),
             }
         }
-        self.put(key, Json(Value::Object(merged).to_string().into()));
+        self.put(key, Json(Value::Object(merged).to_string().into()), expires_at);
         true
     }
 
@@ -140,7 +170,7 @@ impl Draft {
     /// Adds to a field, without relying on what is there.
     pub(crate) fn increment(&mut self, key: &DocumentKey, field: Box<str>, by: Number) {
         if let Some(seen) = self.seen.get_mut(key) {
-            seen.state = State::Present(incremented(&seen.state, &field, by));
+            seen.state = incremented(seen.state.clone().now(), &field, by);
         } else {
             self.blind.entry(key.clone()).or_default().push((field.clone(), by));
         }
@@ -162,29 +192,26 @@ impl Draft {
     }
 
     /// The store's documents with the run's own laid over them. `found` must hold `limit` documents beside those that the run has written, where there are as many.
-    pub(crate) fn overlay(
-        &self,
-        collection: &str,
-        filter: &Filter,
-        after: Option<&str>,
-        limit: usize,
-        found: Vec<Document>,
-    ) -> Vec<Json> {
+    pub(crate) fn overlay(&self, collection: &str, find: &Find, found: Vec<Document>) -> Vec<Json> {
+        let order = find.order.as_ref();
         let written = self.written(collection);
-        let mut documents: BTreeMap<Box<str>, Json> = found
+        let mut documents: Vec<(Rank, Json)> = found
             .into_iter()
             .filter(|document| written.binary_search_by(|key| (*key.id).cmp(&document.id)).is_err())
-            .map(|document| (document.id, document.body))
+            .map(|document| (Rank::of(order, &document.id, &document.body), document.body))
             .collect();
         for key in written {
-            if let State::Present(body) = self.state(&key)
-                && after.is_none_or(|after| &*key.id > after)
-                && filter.matches(&body)
+            if let State::Present { body, .. } = self.state(&key)
+                && find.filter.matches(&body)
             {
-                documents.insert(key.id.as_ref().into(), body);
+                let rank = Rank::of(order, &key.id, &body);
+                if find.after.as_ref().is_none_or(|after| rank.compare(after, order).is_gt()) {
+                    documents.push((rank, body));
+                }
             }
         }
-        documents.iter().take(limit).map(|(id, body)| with_id(id, body)).collect()
+        documents.sort_by(|(left, _), (right, _)| left.compare(right, order));
+        documents.iter().take(find.limit).map(|(rank, body)| with_id(&rank.id, body)).collect()
     }
 
     /// How the run's own writes change a count: `stored` tells what the store has for each document written.
@@ -197,7 +224,8 @@ impl Draft {
         let mut count = count;
         for (key, read) in stored {
             let was = matches!(read, Read::Found { body, .. } if filter.matches(body));
-            let is = matches!(self.state(key), State::Present(body) if filter.matches(&body));
+            let is =
+                matches!(self.state(key), State::Present { body, .. } if filter.matches(&body));
             match (was, is) {
                 (true, false) => count = count.saturating_sub(1),
                 (false, true) => count += 1,
@@ -264,7 +292,7 @@ impl Draft {
     }
 
     fn state(&self, key: &DocumentKey) -> State {
-        self.seen.get(key).map_or(State::Absent, |seen| seen.state.clone())
+        self.seen.get(key).map_or(State::Absent, |seen| seen.state.clone().now())
     }
 
     fn see(&mut self, key: &DocumentKey, state: State) {
@@ -288,7 +316,7 @@ impl Draft {
 }
 
 fn bytes_of(key: &DocumentKey, state: &State) -> usize {
-    let body = if let State::Present(body) = state { body.0.len() } else { 0 };
+    let body = if let State::Present { body, .. } = state { body.0.len() } else { 0 };
     ENTRY_BYTES + key.id.len() + body
 }
 
@@ -303,10 +331,14 @@ fn field_of(body: &Json, field: &str) -> Option<Value> {
     object(body).remove(field)
 }
 
-fn incremented(state: &State, field: &str, by: Number) -> Json {
+fn incremented(state: State, field: &str, by: Number) -> State {
     match state {
-        State::Present(body) => increment(Some(body), field, by),
-        State::Absent | State::Tombstone => increment(None, field, by),
+        State::Present { body, expires_at } => {
+            State::Present { body: increment(Some(&body), field, by), expires_at }
+        }
+        State::Absent | State::Tombstone => {
+            State::Present { body: increment(None, field, by), expires_at: None }
+        }
     }
 }
 
@@ -330,13 +362,13 @@ mod tests {
     }
 
     fn found(text: &str) -> Read {
-        Read::Found { body: json(text), version: Version(7) }
+        Read::Found { body: json(text), version: Version(7), expires_at: None }
     }
 
     #[test]
     fn rule_8_a_run_sees_its_own_writes() {
         let mut draft = Draft::default();
-        draft.put(&key("a"), json("{\"x\":1}"));
+        draft.put(&key("a"), json("{\"x\":1}"), None);
         assert_eq!(draft.get(&key("a")), Some(json("{\"x\":1,\"id\":\"a\"}")));
         draft.increment(&key("a"), "x".into(), Number::Integer(2));
         assert_eq!(draft.get(&key("a")), Some(json("{\"x\":3,\"id\":\"a\"}")));
@@ -349,7 +381,7 @@ mod tests {
     fn rule_9_get_relies_on_the_version_and_a_blind_put_does_not() {
         let mut draft = Draft::default();
         draft.learn(&key("a"), found("{}"));
-        draft.put(&key("a"), json("{}"));
+        draft.put(&key("a"), json("{}"), None);
         assert!(draft.reads.is_empty());
         draft.get(&key("a"));
         draft.learn(&key("b"), Read::Absent);
@@ -384,7 +416,7 @@ mod tests {
         let put = |read: Read, body: &str| {
             let mut draft = Draft::default();
             draft.learn(&key("a"), read);
-            draft.put_if_newer(&key("a"), json(body), "at".into())
+            draft.put_if_newer(&key("a"), json(body), "at".into(), None)
         };
         assert!(put(Read::Absent, "{\"at\":1}"));
         assert!(put(found("{\"at\":1}"), "{\"at\":1}"));
@@ -396,12 +428,12 @@ mod tests {
     #[test]
     fn find_and_count_lay_the_run_s_own_writes_over_the_store_s() {
         let mut draft = Draft::default();
-        draft.put(&key("b"), json("{\"s\":1}"));
+        draft.put(&key("b"), json("{\"s\":1}"), None);
         draft.delete(&key("c"), None);
         let stored = |id: &str| Document { id: id.into(), body: json("{\"s\":1}") };
         let all = Filter::default();
-        let found =
-            draft.overlay("users", &all, None, 2, vec![stored("a"), stored("c"), stored("d")]);
+        let find = Find { limit: 2, ..Find::default() };
+        let found = draft.overlay("users", &find, vec![stored("a"), stored("c"), stored("d")]);
         assert_eq!(found, [json("{\"s\":1,\"id\":\"a\"}"), json("{\"s\":1,\"id\":\"b\"}")]);
         let stored = [(key("b"), Read::Absent), (key("c"), found_one())];
         assert_eq!(draft.recount(&all, 3, &stored), 3);
@@ -418,5 +450,51 @@ mod tests {
             with_id("k\"", &json("{\"id\":\"other\"}")),
             json("{\"id\":\"other\",\"id\":\"k\\\"\"}")
         );
+    }
+
+    #[test]
+    fn an_order_holds_over_the_run_s_own_writes_too() {
+        let mut draft = Draft::default();
+        draft.put(&key("b"), json("{\"at\":5}"), None);
+        draft.put(&key("e"), json("{\"at\":0}"), None);
+        draft.put(&key("f"), json("{\"at\":9}"), Some(Millis(1)));
+        let stored =
+            |id: &str, at: i64| Document { id: id.into(), body: json(&format!("{{\"at\":{at}}}")) };
+        let found = vec![stored("d", 7), stored("c", 5), stored("a", 5), stored("b", 4)];
+        let ids = |after: Option<(&str, i64)>, limit| {
+            let order = Order::parse("-at");
+            let after = after.map(|(id, at)| Rank::of(order.as_ref(), id, &stored(id, at).body));
+            let find = Find { order, after, limit, ..Find::default() };
+            let found = draft.overlay("users", &find, found.clone());
+            let id =
+                |Json(body): &Json| object(&Json(body.clone()))["id"].as_str().unwrap().to_owned();
+            found.iter().map(id).collect::<Vec<_>>()
+        };
+        assert_eq!(ids(None, 9), ["d", "c", "b", "a", "e"]);
+        assert_eq!(ids(None, 2), ["d", "c"]);
+    }
+
+    #[test]
+    fn a_document_that_runs_out_while_the_run_goes_on_is_absent_from_then_on() {
+        let mut draft = Draft::default();
+        let past = Some(Millis(1));
+        draft.put(&key("a"), json("{}"), past);
+        assert_eq!(draft.get(&key("a")), None);
+        assert_eq!(draft.insert(&key("a"), json("{\"n\":1}"), None), Ok(()));
+        assert!(draft.get(&key("a")).is_some());
+        let later = Some(Millis(i64::MAX));
+        draft.learn(
+            &key("b"),
+            Read::Found { body: json("{}"), version: Version(7), expires_at: later },
+        );
+        draft.patch(&key("b"), &json("{\"x\":1}"));
+        draft.learn(
+            &key("c"),
+            Read::Found { body: json("{\"at\":9}"), version: Version(8), expires_at: past },
+        );
+        assert!(draft.put_if_newer(&key("c"), json("{\"at\":1}"), "at".into(), None));
+        let effects = draft.into_effects();
+        let patched = Write::Put { body: json("{\"x\":1}"), if_newer: None, expires_at: later };
+        assert!(effects.writes.contains(&(key("b"), patched)), "a patch keeps when it expires");
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
 use super::imports::Imports;
+pub(crate) use super::lint::Query;
 pub(crate) use super::parts::Parts;
 use super::source;
 use crate::backoff::Backoff;
@@ -32,6 +33,8 @@ pub(crate) struct Script {
     pub(crate) vars: Arc<Vars>,
     /// In the order of registration.
     pub(crate) handlers: Vec<Handler>,
+    /// The searches for documents that are written out in it.
+    pub(crate) queries: Vec<Query>,
     /// What of an event it looks at.
     pub(crate) reads: Reads,
     /// Runs of it, on any worker, that allocated without bound.

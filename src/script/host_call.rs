@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
+use crate::store::order::{Order, Rank};
 use crate::store::{DocumentKey, Json, Number, Pending};
 
 /// What a script asks. Provider calls will be further variants.
@@ -23,6 +24,8 @@ pub(crate) enum HostCall {
         key: DocumentKey,
         /// The whole document, an object.
         body: Json,
+        /// How long it is there; `None`: for ever.
+        ttl: Option<Duration>,
     },
     /// Writes whether or not it exists.
     Put {
@@ -32,6 +35,8 @@ pub(crate) enum HostCall {
         body: Json,
         /// The field whose value decides whether it gives way to what is stored.
         if_newer: Option<Box<str>>,
+        /// How long it is there; `None`: for ever.
+        ttl: Option<Duration>,
     },
     /// Merged at the top level; `null` takes a field away.
     Patch {
@@ -56,14 +61,16 @@ pub(crate) enum HostCall {
         /// May be negative.
         by: Number,
     },
-    /// Reads documents in the order of their ids.
+    /// Reads documents.
     Find {
         /// Of which collection.
         collection: Arc<str>,
         /// Which of them.
         filter: Filter,
-        /// Only ids after this one.
-        after: Option<Box<str>>,
+        /// `None`: by their ids.
+        order: Option<Order>,
+        /// Only what stands after this.
+        after: Option<After>,
         /// So many at most.
         limit: usize,
     },
@@ -130,6 +137,15 @@ pub(crate) enum AttemptEnd {
         /// Why.
         reason: Box<str>,
     },
+}
+
+/// What a script has seen last.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum After {
+    /// The document of this id, wherever it stands now.
+    Id(Box<str>),
+    /// A document as it was read.
+    Rank(Rank),
 }
 
 /// What a script hears back.

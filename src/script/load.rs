@@ -65,12 +65,13 @@ impl Loader {
     /// Judges one script.
     pub(crate) fn load(&self, candidate: &Candidate) -> Loaded {
         match self.set_up(candidate) {
-            Ok(Judged { handlers, broken, frames, imports }) => {
+            Ok(Judged { handlers, broken, frames, imports, queries }) => {
                 let (errors, warnings): (Vec<_>, Vec<_>) = frames
                     .into_iter()
                     .partition(|frame| frame.severity == crate::frame::Severity::Error);
                 let script = if errors.is_empty() {
-                    Ok(Arc::new(script(candidate, handlers, &broken, imports)))
+                    let script = script(candidate, handlers, &broken, imports);
+                    Ok(Arc::new(Script { queries, ..script }))
                 } else {
                     Err(errors)
                 };
@@ -116,6 +117,7 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
     let prepared = prepare(shared, path, source, modules, vars, 1)
         .map_err(|error| Box::new(frame(candidate, &error, &names)))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
+    let queries = lint::queries(path, source, &prepared.ast);
     frames.extend(
         prepared.handlers.iter().filter_map(|(_, function)| {
             lint::shared_capture(path, source, &prepared.ast, function)
@@ -134,7 +136,7 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
         ..handler
     };
     let handlers = prepared.handlers.into_iter().map(with_parts).collect();
-    Ok(Judged { handlers, broken: broken.into_keys().collect(), frames, imports })
+    Ok(Judged { handlers, broken: broken.into_keys().collect(), frames, imports, queries })
 }
 
 /// What the loader keeps of a script that came through its set-up phase.
@@ -144,6 +146,7 @@ struct Judged {
     broken: Vec<Arc<str>>,
     frames: Vec<Frame>,
     imports: Imports,
+    queries: Vec<lint::Query>,
 }
 
 fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
@@ -342,6 +345,7 @@ fn script(
         imports,
         vars: Arc::clone(&candidate.vars),
         handlers,
+        queries: Vec::new(),
         runaways: AtomicU32::new(0),
         reads: Reads { payload: names("payload"), headers: names("headers"), text: names("text") },
     }

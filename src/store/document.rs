@@ -22,8 +22,13 @@ pub(crate) enum Content {
         /// The first moment at which it no longer holds.
         until: Millis,
     },
-    /// There, with this body.
-    Found(Json),
+    /// There.
+    Found {
+        /// An object, without its id.
+        body: Json,
+        /// The first moment at which it is absence.
+        expires_at: Option<Millis>,
+    },
 }
 
 /// `if_newer` came out otherwise than the run was told.
@@ -31,10 +36,14 @@ pub(crate) enum Content {
 pub(crate) struct Changed;
 
 impl Content {
-    /// The same, where a tombstone that has run out is absence.
+    /// The same, where what has run out is absence.
     pub(crate) fn at(self, now: Millis) -> Self {
         match self {
-            Self::Tombstone { until } if until <= now => Self::Absent,
+            Self::Tombstone { until } | Self::Found { expires_at: Some(until), .. }
+                if until <= now =>
+            {
+                Self::Absent
+            }
             other => other,
         }
     }
@@ -42,25 +51,26 @@ impl Content {
     /// What the write makes of it; `None`: it stays as it is. `self` is as of `at(now)`.
     pub(crate) fn after(&self, write: &Write, now: Millis) -> Result<Option<Self>, Changed> {
         match write {
-            Write::Put { body, if_newer: None } => Ok(Some(Self::Found(body.clone()))),
-            Write::Put { body, if_newer: Some(if_newer) } => {
-                let writes = self.gives_way_to(body, &if_newer.field);
-                if writes == if_newer.told {
-                    Ok(writes.then(|| Self::Found(body.clone())))
-                } else {
-                    Err(Changed)
+            Write::Put { body, if_newer, expires_at } => {
+                let writes = if_newer
+                    .as_ref()
+                    .is_none_or(|if_newer| self.gives_way_to(body, &if_newer.field));
+                if if_newer.as_ref().is_some_and(|if_newer| if_newer.told != writes) {
+                    return Err(Changed);
                 }
+                let put = || Self::Found { body: body.clone(), expires_at: *expires_at };
+                Ok(writes.then(|| put().at(now)))
             }
             Write::Delete { tombstone_until: None } => Ok(Some(Self::Absent)),
             Write::Delete { tombstone_until: Some(until) } => {
                 Ok(Some(Self::Tombstone { until: *until }.at(now)))
             }
             Write::Increment { field, by } => {
-                let body = match self {
-                    Self::Found(body) => Some(body),
-                    Self::Absent | Self::Tombstone { .. } => None,
+                let (body, expires_at) = match self {
+                    Self::Found { body, expires_at } => (Some(body), *expires_at),
+                    Self::Absent | Self::Tombstone { .. } => (None, None),
                 };
-                Ok(Some(Self::Found(increment(body, field, *by))))
+                Ok(Some(Self::Found { body: increment(body, field, *by), expires_at }))
             }
         }
     }
@@ -70,7 +80,7 @@ impl Content {
         match self {
             Self::Absent => true,
             Self::Tombstone { .. } => false,
-            Self::Found(old) => {
+            Self::Found { body: old, .. } => {
                 is_newer(top_field(old, field).as_ref(), top_field(new, field).as_ref())
             }
         }
@@ -160,7 +170,7 @@ impl<'de> Visitor<'de> for Pick<'_> {
 }
 
 /// Whether a key is this one; nothing is copied for the others.
-struct Is<'a>(&'a str);
+pub(super) struct Is<'a>(pub(super) &'a str);
 
 impl<'de> DeserializeSeed<'de> for Is<'_> {
     type Value = bool;
@@ -220,18 +230,22 @@ mod tests {
     }
 
     fn put(body: &str, told: bool) -> Write {
-        Write::Put { body: json(body), if_newer: Some(IfNewer { field: "at".into(), told }) }
+        let if_newer = Some(IfNewer { field: "at".into(), told });
+        Write::Put { body: json(body), if_newer, expires_at: None }
+    }
+
+    fn found(text: &str) -> Content {
+        Content::Found { body: json(text), expires_at: None }
     }
 
     fn check_newer(before: &Content, body: &str, writes: bool) {
         let after = before.after(&put(body, writes), NOW).expect("as told");
-        assert_eq!(after, writes.then(|| Content::Found(json(body))), "{before:?} {body}");
+        assert_eq!(after, writes.then(|| found(body)), "{before:?} {body}");
         assert_eq!(before.after(&put(body, !writes), NOW), Err(Changed), "{before:?} {body}");
     }
 
     #[test]
     fn a_put_with_if_newer_gives_way_and_says_so_when_told_otherwise() {
-        let found = |text: &str| Content::Found(json(text));
         check_newer(&Content::Absent, r#"{"at":1}"#, true);
         check_newer(&Content::Tombstone { until: Millis(1001) }, r#"{"at":9}"#, false);
         check_newer(&found(r#"{"at":2}"#), r#"{"at":1}"#, false);
@@ -249,5 +263,20 @@ mod tests {
         assert_eq!(later.clone().at(NOW), later);
         let delete = Write::Delete { tombstone_until: Some(NOW) };
         assert_eq!(later.after(&delete, NOW), Ok(Some(Content::Absent)));
+    }
+
+    #[test]
+    fn a_document_that_has_run_out_is_absence_and_an_increment_keeps_when_it_does() {
+        let until =
+            |expires_at| Content::Found { body: json(r#"{"n":1}"#), expires_at: Some(expires_at) };
+        assert_eq!(until(NOW).at(NOW), Content::Absent);
+        let later = until(Millis(1001));
+        assert_eq!(later.clone().at(NOW), later);
+        let add = Write::Increment { field: "n".into(), by: Number::Integer(1) };
+        let added = Content::Found { body: json(r#"{"n":2}"#), expires_at: Some(Millis(1001)) };
+        assert_eq!(later.after(&add, NOW), Ok(Some(added)));
+        let put = |expires_at| Write::Put { body: json("{}"), if_newer: None, expires_at };
+        assert_eq!(later.after(&put(None), NOW), Ok(Some(found("{}"))), "a plain put clears it");
+        assert_eq!(later.after(&put(Some(NOW)), NOW), Ok(Some(Content::Absent)));
     }
 }

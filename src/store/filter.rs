@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::model::Json;
+use super::order::compare_numbers;
 
 /// All conditions must hold. None: every document.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,8 +26,8 @@ pub(crate) struct Condition {
 pub(crate) enum Test {
     /// Equal to one of these; numbers by value, so 1 is 1.0.
     In(Vec<Value>),
-    /// Equal to this: it does not hold.
-    Not(Value),
+    /// Equal to none of these.
+    Not(Vec<Value>),
     /// Ordered comparisons hold only between two numbers or two strings (by bytes).
     Greater {
         /// The bound.
@@ -65,7 +66,7 @@ impl Condition {
             .unwrap_or(&Value::Null);
         match &self.test {
             Test::In(wanted) => wanted.iter().any(|wanted| equal(field, wanted)),
-            Test::Not(unwanted) => !equal(field, unwanted),
+            Test::Not(unwanted) => !unwanted.iter().any(|unwanted| equal(field, unwanted)),
             Test::Greater { than, or_equal } => match compare(field, than) {
                 Some(Ordering::Greater) => true,
                 Some(Ordering::Equal) => *or_equal,
@@ -98,10 +99,7 @@ fn equal(left: &Value, right: &Value) -> bool {
 /// Numbers by value, strings by bytes; anything else has no order.
 pub(crate) fn compare(left: &Value, right: &Value) -> Option<Ordering> {
     match (left, right) {
-        (Value::Number(left), Value::Number(right)) => match (left.as_i64(), right.as_i64()) {
-            (Some(left), Some(right)) => Some(left.cmp(&right)),
-            _ => left.as_f64()?.partial_cmp(&right.as_f64()?),
-        },
+        (Value::Number(left), Value::Number(right)) => Some(compare_numbers(left, right)),
         (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
         _ => None,
     }
@@ -125,8 +123,10 @@ mod tests {
         check(Test::In(vec![json!("1")]), &document, false);
         check(Test::In(vec![json!(2), json!(1)]), &document, true);
         check(Test::In(vec![Value::Null]), &json!({}), true);
-        check(Test::Not(json!(1)), &document, false);
-        check(Test::Not(json!(1)), &json!({ "a": 5 }), true);
+        check(Test::Not(vec![json!(1)]), &document, false);
+        check(Test::Not(vec![json!(2), json!(1.0)]), &document, false);
+        check(Test::Not(vec![]), &document, true);
+        check(Test::Not(vec![json!(1)]), &json!({ "a": 5 }), true);
     }
 
     #[test]
@@ -138,6 +138,9 @@ mod tests {
         check(above(json!("a")), &json!({ "a": { "b": "b" } }), true);
         check(above(json!("a")), &json!({ "a": { "b": 9 } }), false);
         check(Test::Less { than: json!(9), or_equal: false }, &json!({}), false);
+        // Exactly: as floats the two are one.
+        let large = json!({ "a": { "b": 9_007_199_254_740_993_i64 } });
+        check(above(json!(9_007_199_254_740_992.0)), &large, true);
     }
 
     #[test]

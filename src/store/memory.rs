@@ -1003,6 +1003,15 @@ impl Store for MemoryStore {
         self.with(|state| Ok(state.retain(payloads_before, events_before, limit)))
     }
 
+    /// It has none, and finds the same.
+    fn set_indexes(&self, _declared: Vec<IndexedField>) -> Answer<()> {
+        self.with(|_| Ok(()))
+    }
+
+    fn index_step(&self, _budget: Duration) -> Answer<IndexStep> {
+        self.with(|_| Ok(IndexStep::Idle))
+    }
+
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {
         drop(open(&self.state)?);
         Ok(Box::new(MemoryReader { state: Arc::clone(&self.state) }))
@@ -1030,11 +1039,13 @@ impl MemoryReader {
         let state = open(&self.state)?;
         let of_collection =
             state.documents.iter().filter(|(key, _)| &*key.collection == collection);
-        let found = of_collection.filter_map(|(key, (content, _))| match content {
-            Content::Found(body) if filter.matches(body) => {
-                Some(Document { id: (&*key.id).into(), body: body.clone() })
+        let found = of_collection.filter_map(|(key, (content, _))| {
+            match content.clone().at(clock::now()) {
+                Content::Found { body, .. } if filter.matches(&body) => {
+                    Some(Document { id: (&*key.id).into(), body })
+                }
+                Content::Found { .. } | Content::Tombstone { .. } | Content::Absent => None,
             }
-            Content::Found(_) | Content::Tombstone { .. } | Content::Absent => None,
         });
         Ok(found.collect())
     }
@@ -1045,7 +1056,9 @@ impl Reader for MemoryReader {
         let read = open(&self.state).map(|state| match state.document(key) {
             (Content::Absent, _) => Read::Absent,
             (Content::Tombstone { .. }, version) => Read::Tombstone(version),
-            (Content::Found(body), version) => Read::Found { body, version },
+            (Content::Found { body, expires_at }, version) => {
+                Read::Found { body, version, expires_at }
+            }
         });
         Box::pin(ready(read))
     }
@@ -1055,9 +1068,14 @@ impl Reader for MemoryReader {
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {
+        let order = find.order.as_ref();
+        let rank = |document: &Document| order::Rank::of(order, &document.id, &document.body);
         let found = self.found(collection, &find.filter).map(|mut documents| {
-            documents
-                .retain(|document| find.after.as_ref().is_none_or(|after| document.id > *after));
+            documents.sort_by(|left, right| rank(left).compare(&rank(right), order));
+            documents.retain(|document| {
+                let is_after = |after| rank(document).compare(after, order).is_gt();
+                find.after.as_ref().is_none_or(is_after)
+            });
             documents.truncate(find.limit);
             documents
         });

@@ -15,6 +15,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -23,6 +24,7 @@ pub(crate) mod document;
 pub(crate) mod filter;
 pub(crate) mod model;
 mod recorded;
+pub(crate) mod order;
 pub(crate) mod sqlite;
 #[cfg(test)]
 pub(crate) mod memory;
@@ -126,8 +128,15 @@ pub(crate) trait Store: Send + Sync {
     /// One small write and its commit: whether accepting would work now. Answers within a second, and notices that the file is gone.
     fn ping(&self) -> Answer<()>;
 
-    /// Deletes payloads, events and ended jobs older than the times given, answers, tombstones that have run out, at most `limit` rows; how many it was.
-    /// `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`, as answers do. What is not at its end stays.
+    /// Declares which fields of documents have an index, in place of what was declared before. It is known at once; building and dropping is what
+    /// `index_step` does. Reads give the same with an index, without one, and while it is being built.
+    fn set_indexes(&self, declared: Vec<IndexedField>) -> Answer<()>;
+
+    /// Goes on with building and dropping indexes for about so long, one document at least.
+    fn index_step(&self, budget: Duration) -> Answer<IndexStep>;
+
+    /// Deletes payloads, events and ended jobs older than the times given, answers, tombstones and documents that have run out, at most `limit` rows; how
+    /// many it was. `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`, as answers do. What is not at its end stays.
     fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64>;
 
     /// A handle for document reads; each worker has its own.
@@ -160,7 +169,7 @@ pub(crate) trait Reader {
     /// What is known of a delivery or request that may have come before.
     fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>>;
 
-    /// Documents of a collection, in the order of their ids.
+    /// Documents of a collection, in the order of `find`; with an index or without, the same ones.
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;
 
     /// Whether an internal event of this key waits and has not started.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::order::{Order, Rank};
 use crate::clock::Millis;
 use crate::id::EventId;
 
@@ -264,6 +265,8 @@ pub(crate) enum Read {
         body: Json,
         /// For the commit to compare.
         version: Version,
+        /// From then on it is absent.
+        expires_at: Option<Millis>,
     },
 }
 
@@ -289,7 +292,7 @@ pub(crate) struct DocumentKey {
 /// What a run wants committed: all of it or nothing.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Effects {
-    /// The versions that the run relied on; any other version now is a conflict. A tombstone that has run out counts as absent.
+    /// The versions that the run relied on; any other version now is a conflict. A tombstone or a document that has run out counts as absent.
     pub(crate) reads: Vec<(DocumentKey, Version)>,
     /// In the order of the run.
     pub(crate) writes: Vec<(DocumentKey, Write)>,
@@ -384,13 +387,15 @@ pub(crate) enum Write {
         body: Json,
         /// Under which condition.
         if_newer: Option<IfNewer>,
+        /// From then on it is absent, as if it had been deleted. `None`: never, whatever was said before.
+        expires_at: Option<Millis>,
     },
     /// Takes it away; with `tombstone_until` its absence refuses `if_newer` puts and patches up to that time.
     Delete {
         /// `None`: nothing remembers it.
         tombstone_until: Option<Millis>,
     },
-    /// Adds to a number at the top level; an absent document or field counts as 0. Never conflicts.
+    /// Adds to a number at the top level; an absent document or field counts as 0. Never conflicts. When the document expires stays as it was.
     /// Integers that would leave i64 become floats. A field that is no number is replaced by `by`.
     Increment {
         /// The number's name.
@@ -427,15 +432,39 @@ pub(crate) struct Document {
     pub(crate) body: Json,
 }
 
-/// Which documents of a collection, in the order of their ids (by bytes).
+/// Which documents of a collection, and in which order.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Find {
     /// What must hold of them.
     pub(crate) filter: super::filter::Filter,
-    /// Only ids after this one.
-    pub(crate) after: Option<Box<str>>,
+    /// `None`: by their ids (by bytes).
+    pub(crate) order: Option<Order>,
+    /// Only what stands after this in that order, whether or not a document stands there.
+    pub(crate) after: Option<Rank>,
     /// So many at most.
     pub(crate) limit: usize,
+}
+
+/// A field of a collection that has an index: `status`, `customer.id`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct IndexedField {
+    /// `orders` for `db.orders`.
+    pub(crate) collection: Box<str>,
+    /// With dots between the names.
+    pub(crate) field: Box<str>,
+}
+
+/// What a step of building and dropping indexes came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum IndexStep {
+    /// Nothing is left to do.
+    Idle,
+    /// More is left.
+    Working,
+    /// Reads use this one from now on.
+    Ready(IndexedField),
+    /// Nothing of this one is left.
+    Dropped(IndexedField),
 }
 
 /// A job that waits, as the dispatcher sees it.

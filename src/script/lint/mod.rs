@@ -14,8 +14,10 @@ use crate::script::diagnose::{Names, Site, Text, bounded, is_anonymous};
 mod calls;
 mod captures;
 mod values;
+mod queries;
 
 pub(crate) use self::captures::shared_capture;
+pub(crate) use self::queries::{Query, queries};
 
 /// Frames of one script; a file that is wrong throughout says the same again and again.
 const FRAMES_MAX: usize = 100;

@@ -13,7 +13,7 @@ const CONDITIONS_MAX: usize = 64;
 /// Values that a field may be one of.
 const CHOICES_MAX: usize = 1_000;
 /// Each operator, in the order in which messages list them.
-const OPERATORS: &str = "eq, ne, gt, gte, lt, lte, in";
+const OPERATORS: &str = "eq, ne, gt, gte, lt, lte, in, not";
 
 /// A filter that means nothing to the store: the field, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,9 @@ fn tests(value: &Dynamic) -> Result<Vec<Test>, FilterProblem> {
 fn test(name: &str, operand: &Dynamic) -> Result<Test, FilterProblem> {
     Ok(match name {
         "eq" => Test::In(vec![to_plain(operand)?]),
-        "ne" => Test::Not(to_plain(operand)?),
+        "ne" => Test::Not(vec![to_plain(operand)?]),
+        "not" if kind(operand) == Kind::Array => Test::Not(choices(operand)?),
+        "not" => Test::Not(vec![to_plain(operand)?]),
         "gt" => Test::Greater { than: ordered("gt", operand)?, or_equal: false },
         "gte" => Test::Greater { than: ordered("gte", operand)?, or_equal: true },
         "lt" => Test::Less { than: ordered("lt", operand)?, or_equal: false },
@@ -144,7 +146,7 @@ mod tests {
     #[test]
     fn every_form_of_a_test_is_read() {
         let filter = read(
-            r#"{"at":{"gte":5,"lt":9},"status":["a","b"],"customer.id":5,"gone":null,"x":{"ne":{"a":1}},"y":{"in":[1,2]}}"#,
+            r#"{"at":{"gte":5,"lt":9},"status":["a","b"],"customer.id":5,"gone":null,"w":{"not":["a",1]},"x":{"ne":{"a":1}},"y":{"in":[1,2]}}"#,
         );
         let condition = |path: &[&str], test| Condition {
             path: path.iter().map(|name| Box::from(*name)).collect(),
@@ -158,7 +160,8 @@ mod tests {
                 condition(&["customer", "id"], Test::In(vec![json!(5)])),
                 condition(&["gone"], Test::In(vec![json!(null)])),
                 condition(&["status"], Test::In(vec![json!("a"), json!("b")])),
-                condition(&["x"], Test::Not(json!({"a": 1}))),
+                condition(&["w"], Test::Not(vec![json!("a"), json!(1)])),
+                condition(&["x"], Test::Not(vec![json!({"a": 1})])),
                 condition(&["y"], Test::In(vec![json!(1), json!(2)])),
             ]
         );
@@ -168,11 +171,11 @@ mod tests {
     fn what_means_nothing_is_refused_with_what_there_is() {
         check(
             r#"{"customer":{"id":5}}"#,
-            "filter on `customer`: `id` is no operator; there are eq, ne, gt, gte, lt, lte, in (a field inside is written with a dot, as one key)",
+            "filter on `customer`: `id` is no operator; there are eq, ne, gt, gte, lt, lte, in, not (a field inside is written with a dot, as one key)",
         );
         check(
             r#"{"a":{}}"#,
-            "filter on `a`: an empty map tests nothing; there are eq, ne, gt, gte, lt, lte, in",
+            "filter on `a`: an empty map tests nothing; there are eq, ne, gt, gte, lt, lte, in, not",
         );
         check(r#"{"a":{"gt":null}}"#, "filter on `a`: `gt` takes a number or a string, not ()");
         check(r#"{"a":{"in":5}}"#, "filter on `a`: `in` takes an array, not an integer");

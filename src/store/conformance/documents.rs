@@ -13,7 +13,7 @@ fn delete(id: &str, tombstone_until: Option<Millis>) -> (DocumentKey, Write) {
 
 fn put_if_newer(id: &str, body: &str, told: bool) -> (DocumentKey, Write) {
     let if_newer = Some(IfNewer { field: "at".into(), told });
-    (key(id), Write::Put { body: json(body), if_newer })
+    (key(id), Write::Put { body: json(body), if_newer, expires_at: None })
 }
 
 /// A time that does not come while a test runs.
@@ -92,13 +92,16 @@ fn fifty_patches_at_once_are_all_there_after_their_conflicts() {
         commit(store, writes([put("a", r#"{"n":0}"#)])).await;
         let mut left = 50;
         while left > 0 {
-            let Read::Found { body, version } = get(store, "a").await else {
+            let Read::Found { body, version, .. } = get(store, "a").await else {
                 panic!("it is there")
             };
             let patched = super::document::increment(Some(&body), "n", Number::Integer(1));
             let patch = Effects {
                 reads: vec![(key("a"), version)],
-                writes: vec![(key("a"), Write::Put { body: patched, if_newer: None })],
+                writes: vec![(
+                    key("a"),
+                    Write::Put { body: patched, if_newer: None, expires_at: None },
+                )],
                 emits: Vec::new(),
             };
             let answers: Vec<_> = (0..left).map(|_| store.commit(patch.clone())).collect();
@@ -197,12 +200,12 @@ fn find_gives_a_collection_in_the_order_of_ids_page_by_page() {
     every_store(ROOM, async |store| {
         let other = DocumentKey { collection: "users2".into(), id: "m".into() };
         let mut puts: Vec<_> = ["b", "é", "a", "B", "c"].map(|id| put(id, "{}")).into();
-        puts.push((other, Write::Put { body: json("{}"), if_newer: None }));
+        puts.push((other, Write::Put { body: json("{}"), if_newer: None, expires_at: None }));
         puts.extend([put("gone", "{}"), delete("gone", later())]);
         commit(store, writes(puts)).await;
         let reader = store.reader().unwrap();
         let page = async |after: Option<&str>, limit| -> Vec<String> {
-            let find = Find { after: after.map(Into::into), limit, ..Find::default() };
+            let find = Find { after: after.map(order::Rank::of_id), limit, ..Find::default() };
             let found = reader.find("users", find).await.unwrap();
             found.into_iter().map(|document| document.id.into()).collect()
         };
@@ -228,7 +231,8 @@ fn find_and_count_give_what_the_filter_matches() {
         };
         let reader = store.reader().unwrap();
         assert_eq!(reader.count("users", above(14)).await.unwrap(), 5);
-        let find = Find { filter: above(14), after: Some("15".into()), limit: 2 };
+        let after = Some(order::Rank::of_id("15"));
+        let find = Find { filter: above(14), after, limit: 2, ..Find::default() };
         let found = reader.find("users", find).await.unwrap();
         let expected = ["16", "17"]
             .map(|id| Document { id: id.into(), body: json(&format!(r#"{{"at":{{"n":{id}}}}}"#)) });

@@ -11,6 +11,7 @@ use crate::id::EventId;
 
 mod answers;
 mod documents;
+mod found;
 mod inbox;
 mod lists;
 pub(super) mod random;
@@ -109,7 +110,7 @@ fn json(text: &str) -> Json {
 }
 
 fn put(id: &str, body: &str) -> (DocumentKey, Write) {
-    (key(id), Write::Put { body: json(body), if_newer: None })
+    (key(id), Write::Put { body: json(body), if_newer: None, expires_at: None })
 }
 
 pub(super) fn writes(writes: impl IntoIterator<Item = (DocumentKey, Write)>) -> Effects {

@@ -9,7 +9,8 @@ use proptest::sample::Index;
 
 use super::super::sqlite::SqliteStore;
 use super::answers::{answer_key, recorded};
-use super::filter::Filter;
+use super::filter::{Condition, Filter, Test};
+use super::order::Order;
 use super::*;
 
 /// What a kill leaves: the files as they are now, under a path of their own. Nothing else of the process survives one.
@@ -37,6 +38,8 @@ enum Step {
     Fire { timer: u8, occurrence: Option<u8>, counts_from: u8 },
     Forget { timer: u8 },
     Replay { event: Index },
+    Declare(bool),
+    Index,
     Kill,
     Stop,
 }
@@ -85,6 +88,8 @@ enum Change {
     Delete,
     Bury,
     BuryShortly,
+    PutForAnHour(u8),
+    PutShortly(u8),
     Increment(i8),
 }
 
@@ -95,6 +100,8 @@ fn change() -> impl Strategy<Value = Change> {
         Just(Change::Delete),
         Just(Change::Bury),
         Just(Change::BuryShortly),
+        (0..9_u8).prop_map(Change::PutForAnHour),
+        (0..9_u8).prop_map(Change::PutShortly),
         any::<i8>().prop_map(Change::Increment),
     ]
 }
@@ -143,6 +150,8 @@ fn step() -> impl Strategy<Value = Step> {
             .prop_map(|(timer, occurrence, counts_from)| Step::Fire { timer, occurrence, counts_from }),
         1 => (0..2_u8).prop_map(|timer| Step::Forget { timer }),
         2 => any::<Index>().prop_map(|event| Step::Replay { event }),
+        1 => any::<bool>().prop_map(Step::Declare),
+        2 => Just(Step::Index),
         1 => Just(Step::Kill),
         1 => Just(Step::Stop),
     ]
@@ -286,6 +295,16 @@ impl Pair {
                 let model = self.model.replay(id, copy, Millis(self.accepted)).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
+            Step::Declare(is_indexed) => {
+                let field = IndexedField { collection: "users".into(), field: "at".into() };
+                self.sqlite
+                    .set_indexes(is_indexed.then_some(field).into_iter().collect())
+                    .await
+                    .unwrap();
+            }
+            Step::Index => {
+                self.sqlite.index_step(std::time::Duration::ZERO).await.unwrap();
+            }
             Step::Kill => {
                 self.options.path = as_after_a_kill(&self.options.path);
                 self.reopen(true).await;
@@ -372,10 +391,12 @@ impl Pair {
         }
         let later = clock::now().plus(std::time::Duration::from_secs(3600));
         for (id, change) in &wish.writes {
-            let put = |at: u8, if_newer| Write::Put {
+            let put_until = |at: u8, if_newer, expires_at| Write::Put {
                 body: json(&format!(r#"{{"at":{at}}}"#)),
                 if_newer,
+                expires_at,
             };
+            let put = |at, if_newer| put_until(at, if_newer, None);
             let write = match change {
                 Change::Put(at) => put(*at, None),
                 Change::PutIfNewer { at, told } => {
@@ -384,6 +405,8 @@ impl Pair {
                 Change::Delete => Write::Delete { tombstone_until: None },
                 Change::Bury => Write::Delete { tombstone_until: Some(later) },
                 Change::BuryShortly => Write::Delete { tombstone_until: Some(Millis(1)) },
+                Change::PutForAnHour(at) => put_until(*at, None, Some(later)),
+                Change::PutShortly(at) => put_until(*at, None, Some(Millis(1))),
                 Change::Increment(by) => {
                     Write::Increment { field: "at".into(), by: Number::Integer((*by).into()) }
                 }
@@ -460,7 +483,9 @@ fn without_version(read: Read) -> Read {
     match read {
         Read::Absent => Read::Absent,
         Read::Tombstone(_) => Read::Tombstone(Version(0)),
-        Read::Found { body, .. } => Read::Found { body, version: Version(0) },
+        Read::Found { body, expires_at, .. } => {
+            Read::Found { body, version: Version(0), expires_at }
+        }
     }
 }
 
@@ -519,6 +544,12 @@ async fn visible(store: &dyn Store) -> String {
     let find = Find { limit: 100, ..Find::default() };
     shown.push(text(&reader.find("users", find).await.unwrap()));
     shown.push(text(&reader.count("users", Filter::default()).await.unwrap()));
+    let low =
+        Condition { path: vec!["at".into()], test: Test::Less { than: 5.into(), or_equal: false } };
+    let order = Order::parse("-at");
+    let find = Find { filter: Filter(vec![low]), order, limit: 3, ..Find::default() };
+    shown.push(text(&reader.find("users", find.clone()).await.unwrap()));
+    shown.push(text(&reader.count("users", find.filter).await.unwrap()));
     shown.join("\n")
 }
 

@@ -13,7 +13,7 @@ const WRITER_WAITS: Duration = Duration::from_millis(50);
 /// Readers are not held up by writers; this is for the moments in which another process recovers or resets the WAL.
 const READER_WAITS: Duration = Duration::from_millis(20);
 /// Every statement there is fits, so each is compiled once a connection.
-const STATEMENTS: usize = 64;
+const STATEMENTS: usize = 128;
 /// In pages. The larger, the more often a page that many commits touch is written back once.
 const WAL_PAGES: u32 = 8000;
 /// The WAL is cut back to this after a burst.

@@ -60,23 +60,25 @@ pub(super) fn write(
     changes: &Changes<'_>,
 ) -> rusqlite::Result<()> {
     for (key, content) in changes {
-        let (tombstone_until, body) = match content {
+        let (expires_at, body) = match content {
             Content::Absent => {
+                ledger.indexes.update(connection, &key.collection, &key.id, None)?;
                 connection
                     .prepare_cached("DELETE FROM documents WHERE collection = ?1 AND id = ?2")?
                     .execute([&*key.collection, &*key.id])?;
                 continue;
             }
             Content::Tombstone { until } => (Some(until.0), None),
-            Content::Found(body) => (None, Some(&*body.0)),
+            Content::Found { body, expires_at } => (expires_at.map(|at| at.0), Some(body)),
         };
+        ledger.indexes.update(connection, &key.collection, &key.id, body)?;
         let version = ledger.next_version();
         connection
             .prepare_cached(
-                "INSERT INTO documents (collection, id, version, tombstone_until, body) VALUES (?1, ?2, ?3, ?4, ?5)
-                 ON CONFLICT (collection, id) DO UPDATE SET version = excluded.version, tombstone_until = excluded.tombstone_until, body = excluded.body",
+                "INSERT INTO documents (collection, id, version, expires_at, body) VALUES (?1, ?2, ?3, ?4, ?5)
+                 ON CONFLICT (collection, id) DO UPDATE SET version = excluded.version, expires_at = excluded.expires_at, body = excluded.body",
             )?
-            .execute(params![&*key.collection, &*key.id, version, tombstone_until, body])?;
+            .execute(params![&*key.collection, &*key.id, version, expires_at, body.map(|body| &*body.0)])?;
     }
     Ok(())
 }
@@ -84,7 +86,7 @@ pub(super) fn write(
 fn version(connection: &Connection, key: &DocumentKey, now: Millis) -> rusqlite::Result<i64> {
     let version = connection
         .prepare_cached(
-            "SELECT version FROM documents WHERE collection = ?1 AND id = ?2 AND (tombstone_until IS NULL OR tombstone_until > ?3)",
+            "SELECT version FROM documents WHERE collection = ?1 AND id = ?2 AND (expires_at IS NULL OR expires_at > ?3)",
         )?
         .query_row(params![&*key.collection, &*key.id, now.0], |row| row.get(0))
         .optional()?;
@@ -108,13 +110,14 @@ fn before(
 
 fn content(connection: &Connection, key: &DocumentKey, now: Millis) -> rusqlite::Result<Content> {
     let found = connection
-        .prepare_cached(
-            "SELECT tombstone_until, body FROM documents WHERE collection = ?1 AND id = ?2",
-        )?
+        .prepare_cached("SELECT expires_at, body FROM documents WHERE collection = ?1 AND id = ?2")?
         .query_row([&*key.collection, &*key.id], |row| {
             let body: Option<Box<str>> = row.get(1)?;
             Ok(match body {
-                Some(body) => Content::Found(Json(body)),
+                Some(body) => {
+                    let expires_at = row.get::<_, Option<i64>>(0)?.map(Millis);
+                    Content::Found { body: Json(body), expires_at }
+                }
                 None => Content::Tombstone { until: Millis(row.get(0)?) },
             })
         })

@@ -3,6 +3,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
+use super::indexes::Indexes;
 use super::window::Window;
 use crate::clock;
 use crate::store::{JobState, Opened, Seq};
@@ -24,6 +25,7 @@ pub(super) struct Ledger {
     /// Emitted for later.
     pub(super) scheduled: u64,
     max_pending: u64,
+    pub(super) indexes: Indexes,
     window: Window,
     /// `low_water` as stored.
     marked: i64,
@@ -55,6 +57,7 @@ impl Ledger {
             pending: 0,
             scheduled: 0,
             max_pending,
+            indexes: Indexes::default(),
             window: Window::new(0),
             marked: 0,
             version: u64::try_from(epoch).unwrap_or_default() << 32,
@@ -77,6 +80,7 @@ impl Ledger {
         self.window = Window::new(marked);
         self.pending = unfinished(connection)?;
         self.scheduled = u64::try_from(count_scheduled(connection)?).unwrap_or(0);
+        self.indexes = Indexes::load(connection)?;
         let mut next = marked + 1;
         let mut statement = connection.prepare(
             "SELECT seq FROM events WHERE seq > ?1 AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq) ORDER BY seq",

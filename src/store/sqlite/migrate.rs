@@ -95,6 +95,28 @@ mod tests {
     }
 
     #[test]
+    fn documents_and_tombstones_of_the_first_version_are_there_after_it() {
+        let connection = empty();
+        run(&connection, 0, &MIGRATIONS[..1]).unwrap();
+        connection
+            .execute_batch(
+                "INSERT INTO documents (collection, id, version, tombstone_until, body)
+                 VALUES ('a', 'there', 1, NULL, '{}'), ('a', 'buried', 2, 77, NULL)",
+            )
+            .unwrap();
+        migrate(&connection, 1).unwrap();
+        let kept: Vec<(String, Option<i64>, Option<String>)> = connection
+            .prepare("SELECT id, expires_at, body FROM documents ORDER BY id")
+            .unwrap()
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap()
+            .collect::<Result<_, _>>()
+            .unwrap();
+        let buried = ("buried".to_owned(), Some(77), None);
+        assert_eq!(kept, [buried, ("there".to_owned(), None, Some("{}".to_owned()))]);
+    }
+
+    #[test]
     fn another_program_s_database_is_told_apart() {
         let connection = empty();
         connection.execute_batch("CREATE TABLE theirs (x)").unwrap();

@@ -15,11 +15,12 @@ use self::connect::Paths;
 use self::ledger::Ledger;
 use self::probe::Probe;
 use self::read::{Pool, SqliteReader};
+use self::scans::Scans;
 use self::writer::{Claim, Command, Promote, Replay, Retain, Slot, Wake, Writer};
 use super::{
     Accepted, Answer, Answered, Answering, Committed, Counts, DueJob, Effects, EventDetail,
-    EventQuery, EventSummary, Finish, Fired, Firing, JobKey, NewEvent, Opened, PlannedJob, Reader,
-    Replayed, Seq, Store, StoreError, StoredEvent, Turn, Undispatched,
+    EventQuery, EventSummary, Finish, Fired, Firing, IndexStep, IndexedField, JobKey, NewEvent,
+    Opened, PlannedJob, Reader, Replayed, Seq, Store, StoreError, StoredEvent, Turn, Undispatched,
 };
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -37,9 +38,13 @@ mod lanes;
 mod emits;
 mod timers;
 mod replay;
+mod indexes;
 mod retention;
 mod codes;
 mod read;
+mod search;
+mod access;
+mod scans;
 mod query;
 mod probe;
 #[cfg(test)]
@@ -101,6 +106,11 @@ impl ReadOnly {
         self.read(|connection| query::event(connection, id))
     }
 
+    /// How many documents a collection has, counted up to `most`.
+    pub(crate) fn documents(&self, collection: &str, most: u64) -> Result<u64, StoreError> {
+        self.read(|connection| search::documents(connection, collection, most))
+    }
+
     fn read<T>(
         &self,
         question: impl FnOnce(&rusqlite::Connection) -> rusqlite::Result<T>,
@@ -126,6 +136,7 @@ struct Shared {
     scheduled: AtomicU64,
     closed: AtomicBool,
     probe: Probe,
+    scans: Scans,
 }
 
 impl Shared {
@@ -137,6 +148,7 @@ impl Shared {
             scheduled: AtomicU64::new(0),
             closed: AtomicBool::new(false),
             probe: Probe::default(),
+            scans: Scans::default(),
         }
     }
 
@@ -282,6 +294,14 @@ impl Store for SqliteStore {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let retain = Retain { payloads_before, events_before, limit };
         self.ask(|slot| Command::Retain(retain, slot))
+    }
+
+    fn set_indexes(&self, declared: Vec<IndexedField>) -> Answer<()> {
+        self.ask(|slot| Command::SetIndexes(declared, slot))
+    }
+
+    fn index_step(&self, budget: Duration) -> Answer<IndexStep> {
+        self.ask(|slot| Command::IndexStep(budget, slot))
     }
 
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError> {

@@ -6,11 +6,11 @@ use std::future::ready;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
-use rusqlite::{Connection, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{OpenError, Shared, answers, connect, emits, send};
-use crate::clock;
+use super::{OpenError, Shared, answers, connect, emits, search, send};
+use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::{
     Answer, AnswerKey, Document, DocumentKey, Find, Json, Known, LocalAnswer, Read, Reader,
@@ -113,6 +113,10 @@ impl SqliteReader {
     pub(super) fn open(shared: Arc<Shared>, pool: Pool) -> rusqlite::Result<Self> {
         Ok(Self { source: RefCell::new(Source::open(shared)?), pool })
     }
+
+    fn shared(&self) -> Arc<Shared> {
+        Arc::clone(&self.source.borrow().shared)
+    }
 }
 
 impl Reader for SqliteReader {
@@ -127,8 +131,12 @@ impl Reader for SqliteReader {
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {
-        let collection: Box<str> = collection.into();
-        self.pool.ask(move |connection| documents(connection, &collection, &find))
+        let (collection, shared) = (Box::<str>::from(collection), self.shared());
+        self.pool.ask(move |connection| {
+            let found = search::find(connection, &collection, &find, clock::now())?;
+            shared.scans.note_find(&collection, &find, found.scanned);
+            Ok(found.result)
+        })
     }
 
     fn waits(&self, webhook: &str, key: &str) -> LocalAnswer<'_, bool> {
@@ -137,57 +145,31 @@ impl Reader for SqliteReader {
     }
 
     fn count(&self, collection: &str, filter: Filter) -> LocalAnswer<'_, u64> {
-        let collection: Box<str> = collection.into();
-        self.pool.ask(move |connection| count(connection, &collection, &filter))
+        let (collection, shared) = (Box::<str>::from(collection), self.shared());
+        self.pool.ask(move |connection| {
+            let found = search::count(connection, &collection, &filter, clock::now())?;
+            shared.scans.note_count(&collection, &filter, found.scanned);
+            Ok(found.result)
+        })
     }
 }
 
 fn get(connection: &Connection, key: &DocumentKey) -> rusqlite::Result<Read> {
     let found = connection
         .prepare_cached(
-            "SELECT version, tombstone_until, body FROM documents WHERE collection = ?1 AND id = ?2",
+            "SELECT version, expires_at, body FROM documents WHERE collection = ?1 AND id = ?2",
         )?
         .query_row([&*key.collection, &*key.id], |row| {
             let version = Version(u64::try_from(row.get::<_, i64>(0)?).unwrap_or(0));
+            let expires_at = row.get::<_, Option<i64>>(1)?.map(Millis);
+            if expires_at.is_some_and(|until| until <= clock::now()) {
+                return Ok(Read::Absent);
+            }
             Ok(match row.get(2)? {
-                Some(body) => Read::Found { body: Json(body), version },
-                None if row.get::<_, i64>(1)? <= clock::now().0 => Read::Absent,
+                Some(body) => Read::Found { body: Json(body), version, expires_at },
                 None => Read::Tombstone(version),
             })
         })
         .optional()?;
     Ok(found.unwrap_or(Read::Absent))
-}
-
-/// From the id on, until there are enough.
-fn documents(
-    connection: &Connection,
-    collection: &str,
-    find: &Find,
-) -> rusqlite::Result<Vec<Document>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT id, body FROM documents WHERE collection = ?1 AND (?2 IS NULL OR id > ?2) AND body IS NOT NULL ORDER BY id",
-    )?;
-    let mut rows = statement.query(params![collection, find.after.as_deref()])?;
-    let mut found = Vec::new();
-    while found.len() < find.limit {
-        let Some(row) = rows.next()? else { break };
-        let body = Json(row.get(1)?);
-        if find.filter.matches(&body) {
-            found.push(Document { id: row.get(0)?, body });
-        }
-    }
-    Ok(found)
-}
-
-fn count(connection: &Connection, collection: &str, filter: &Filter) -> rusqlite::Result<u64> {
-    let mut count = 0;
-    let mut statement = connection
-        .prepare_cached("SELECT body FROM documents WHERE collection = ?1 AND body IS NOT NULL")?;
-    let mut rows = statement.query([collection])?;
-    while let Some(row) = rows.next()? {
-        let matches = filter.0.is_empty() || filter.matches(&Json(row.get(0)?));
-        count += u64::from(matches);
-    }
-    Ok(count)
 }

@@ -1,7 +1,7 @@
 //! Deletes what is old, in small steps: each call looks at a bounded number of events and goes on at the next call where it stopped, so
 //! that neither a long backlog nor a long history holds the writer up.
 
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use super::answers;
 use super::ledger::{Ledger, set_meta};
@@ -17,7 +17,7 @@ pub(super) struct Cursors {
     events: i64,
 }
 
-/// Payloads, then events, then answers, then tombstones; how many it was, `limit` at most.
+/// Payloads, then events, then answers, then what has run out of documents; how many it was, `limit` at most.
 pub(super) fn retain(
     connection: &Connection,
     ledger: &Ledger,
@@ -46,13 +46,23 @@ pub(super) fn retain(
         left -= delete(connection, "DELETE FROM events WHERE seq = ?1", seq)?;
     }
     left -= answers::retain(connection, events_before, left)?;
-    let tombstones = connection
-        .prepare_cached(
-            "DELETE FROM documents WHERE (collection, id) IN
-             (SELECT collection, id FROM documents WHERE tombstone_until <= ?1 LIMIT ?2)",
-        )?
-        .execute(params![clock::now().0, left])?;
-    Ok(limit - left + i64::try_from(tombstones).unwrap_or(0))
+    left -= run_out(connection, ledger, left)?;
+    Ok(limit - left)
+}
+
+/// Tombstones and documents whose time is over, with what indexes hold of them.
+fn run_out(connection: &Connection, ledger: &Ledger, limit: i64) -> rusqlite::Result<i64> {
+    let found = connection
+        .prepare_cached("SELECT collection, id FROM documents WHERE expires_at <= ?1 LIMIT ?2")?
+        .query_map([clock::now().0, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect::<rusqlite::Result<Vec<(Box<str>, Box<str>)>>>()?;
+    for (collection, id) in &found {
+        ledger.indexes.update(connection, collection, id, None)?;
+        connection
+            .prepare_cached("DELETE FROM documents WHERE collection = ?1 AND id = ?2")?
+            .execute([collection, id])?;
+    }
+    Ok(i64::try_from(found.len()).unwrap_or(0))
 }
 
 /// Rows of `table` whose events were received before then and are at their end. The first younger one ends the search: the order of

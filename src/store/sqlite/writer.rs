@@ -14,13 +14,13 @@ use super::Shared;
 use super::connect::{self, Identity};
 use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
-use super::{answers, emits, inbox, replay, timers};
+use super::{answers, emits, inbox, indexes, replay, timers};
 use crate::clock::{self, Millis};
 use crate::failpoint::{self, Point};
 use crate::id::EventId;
 use crate::store::{
-    Accepted, Answered, Answering, Committed, Effects, Finish, Fired, Firing, JobKey, NewEvent,
-    PlannedJob, Replayed, Seq, StoreError, Turn,
+    Accepted, Answered, Answering, Committed, Effects, Finish, Fired, Firing, IndexStep,
+    IndexedField, JobKey, NewEvent, PlannedJob, Replayed, Seq, StoreError, Turn,
 };
 
 /// Commands in one transaction. More would gain little and make the first wait for the last.
@@ -46,6 +46,8 @@ pub(super) enum Command {
     Replay(Replay, Slot<Replayed>),
     Retain(Retain, Slot<u64>),
     Wake(Wake, Slot<u64>),
+    SetIndexes(Vec<IndexedField>, Slot<()>),
+    IndexStep(Duration, Slot<IndexStep>),
     Ping(Slot<()>),
     Close(Slot<()>),
 }
@@ -124,7 +126,8 @@ impl Command {
             Self::ForgetTimer(_, slot) => slot.answer(failed),
             Self::Answer(_, slot) => slot.answer(failed),
             Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
-            Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
+            Self::IndexStep(_, slot) => slot.answer(failed),
+            Self::SetIndexes(_, slot) | Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
         }
     }
 }
@@ -151,6 +154,8 @@ impl Command {
             | Self::Fire(..)
             | Self::ForgetTimer(..)
             | Self::Replay(..)
+            | Self::SetIndexes(..)
+            | Self::IndexStep(..)
             | Self::Wake(..)
             | Self::Ping(_)
             | Self::Close(_) => return None,
@@ -427,6 +432,13 @@ fn run_all(
             }
             Command::Wake(wake, slot) => {
                 slot.set(Ok(inbox::wake(connection, wake)?));
+            }
+            Command::SetIndexes(declared, slot) => {
+                ledger.indexes = indexes::set(connection, declared)?;
+                slot.set(Ok(()));
+            }
+            Command::IndexStep(budget, slot) => {
+                slot.set(Ok(indexes::step(connection, &mut ledger.indexes, *budget)?));
             }
             Command::Ping(slot) => {
                 ledger::set_meta(connection, "ping", clock::now().0)?;

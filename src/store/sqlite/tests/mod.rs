@@ -196,7 +196,7 @@ fn w13_a_kill_before_the_commit_of_effects_leaves_none_and_after_it_all() {
     let place = Place::new();
     let store = place.open();
     let key = DocumentKey { collection: "users".into(), id: "u".into() };
-    let put = Write::Put { body: Json("{}".into()), if_newer: None };
+    let put = Write::Put { body: Json("{}".into()), if_newer: None, expires_at: None };
     let effects = writes([(key.clone(), put)]);
     let seq = block_on(accept(&store, "msg_1"));
     let (at_commit, let_go) = store.hold_next_commit();
@@ -256,7 +256,7 @@ fn a_version_does_not_come_back_after_a_kill_or_a_stop() {
         assert_eq!(block_on(store.commit(writes([(key.clone(), write)]))).unwrap(), YES);
         block_on(store.reader().unwrap().get(&key)).unwrap().version()
     };
-    let put = || Write::Put { body: Json("{}".into()), if_newer: None };
+    let put = || Write::Put { body: Json("{}".into()), if_newer: None, expires_at: None };
     let store = place.open();
     let mut versions = vec![write(&store, put()), write(&store, put())];
     assert_eq!(write(&store, Write::Delete { tombstone_until: None }), Version(0));

@@ -97,7 +97,7 @@ fn w21_a_sync_error_refuses_the_whole_batch_and_nothing_of_it_is_visible() {
     let held = store.ping();
     at_commit.recv().unwrap();
     let key = DocumentKey { collection: "users".into(), id: "u".into() };
-    let put = Write::Put { body: Json("{}".into()), if_newer: None };
+    let put = Write::Put { body: Json("{}".into()), if_newer: None, expires_at: None };
     let end = end(seq, Outcome::Done(writes([(key.clone(), put)])));
     let accepted: Vec<_> = (0..5).map(|n| store.accept(delivery(&format!("msg_{n}")))).collect();
     let finished = store.finish(end.clone());

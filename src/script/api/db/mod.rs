@@ -11,10 +11,11 @@ use crate::script::value::filter::to_filter;
 use crate::script::value::{self, Limits};
 use crate::store::{DocumentKey, Json, Number};
 
-/// What `find` and `list` give where the script does not say.
-const LIMIT: usize = 100;
-/// And what they give at most.
-const LIMIT_MAX: i64 = 1000;
+mod all;
+mod options;
+
+use self::options::{Reading, Writing};
+
 /// Characters of a collection's name or a document's id, at most.
 const NAME_MAX: usize = 512;
 
@@ -36,15 +37,19 @@ pub(crate) fn register(module: &mut Module) {
     module.set_indexer_get_fn(|_db: &mut Db, name: ImmutableString| collection(name));
     module.set_native_fn("get", |collection: Collection, id: Dynamic| get(&collection, &id));
     module.set_native_fn("insert", |collection: Collection, id: Dynamic, body: Map| {
-        let body = body.into();
-        let call = || Ok(HostCall::Insert { key: key(&collection, &id)?, body: document(&body)? });
-        ask("db.insert", call, unit)
+        insert(&collection, &id, body, &Writing::default())
     });
+    module.set_native_fn(
+        "insert",
+        |collection: Collection, id: Dynamic, body: Map, options: Map| {
+            insert(&collection, &id, body, &Writing::of_insert(&options)?)
+        },
+    );
     module.set_native_fn("put", |collection: Collection, id: Dynamic, body: Map| {
-        put(&collection, &id, body, None)
+        put(&collection, &id, body, &Writing::default())
     });
     module.set_native_fn("put", |collection: Collection, id: Dynamic, body: Map, options: Map| {
-        put(&collection, &id, body, if_newer(&options)?.as_ref())
+        put(&collection, &id, body, &Writing::of_put(&options)?)
     });
     module.set_native_fn("patch", |collection: Collection, id: Dynamic, changes: Map| {
         let changes = changes.into();
@@ -56,7 +61,7 @@ pub(crate) fn register(module: &mut Module) {
         delete(&collection, &id, false)
     });
     module.set_native_fn("delete", |collection: Collection, id: Dynamic, options: Map| {
-        delete(&collection, &id, tombstone(&options)?)
+        delete(&collection, &id, options::tombstone(&options)?)
     });
     module.set_native_fn(
         "increment",
@@ -79,6 +84,7 @@ pub(crate) fn register(module: &mut Module) {
     module.set_native_fn("count", |collection: Collection| count(&collection, &Map::new()));
     module
         .set_native_fn("count", |collection: Collection, filter: Map| count(&collection, &filter));
+    all::register(module);
 }
 
 fn collection(name: ImmutableString) -> Result<Collection, Throw> {
@@ -97,17 +103,18 @@ fn key(Collection(collection): &Collection, id: &Dynamic) -> Result<DocumentKey,
             described(id)
         ))
     };
-    let id: Arc<str> = match id.as_int() {
-        Ok(number) => number.to_string().into(),
-        Err(_) => {
-            let text = id.read_lock::<ImmutableString>().ok_or_else(wrong)?;
-            if text.is_empty() || text.len() > NAME_MAX {
-                return Err(wrong());
-            }
-            text.as_str().into()
-        }
-    };
+    let id = id_of(id).ok_or_else(wrong)?;
     Ok(DocumentKey { collection: collection.as_str().into(), id })
+}
+
+/// The id that a value is; `None` where it is none.
+fn id_of(value: &Dynamic) -> Option<Arc<str>> {
+    if let Ok(number) = value.as_int() {
+        return Some(number.to_string().into());
+    }
+    let text = value.read_lock::<ImmutableString>()?;
+    let fits = !text.is_empty() && text.len() <= NAME_MAX;
+    fits.then(|| text.as_str().into())
 }
 
 fn described(id: &Dynamic) -> String {
@@ -133,18 +140,27 @@ fn get(collection: &Collection, id: &Dynamic) -> Result<Dynamic, Throw> {
     )
 }
 
-fn put(
+fn insert(
     collection: &Collection,
     id: &Dynamic,
     body: Map,
-    if_newer: Option<&ImmutableString>,
-) -> Result<bool, Throw> {
+    options: &Writing,
+) -> Result<(), Throw> {
+    let body = body.into();
+    let call = || {
+        Ok(HostCall::Insert { key: key(collection, id)?, body: document(&body)?, ttl: options.ttl })
+    };
+    ask("db.insert", call, unit)
+}
+
+fn put(collection: &Collection, id: &Dynamic, body: Map, options: &Writing) -> Result<bool, Throw> {
     let body = body.into();
     let call = || {
         Ok(HostCall::Put {
             key: key(collection, id)?,
             body: document(&body)?,
-            if_newer: if_newer.map(|field| field.as_str().into()),
+            if_newer: options.if_newer.as_ref().map(|field| field.as_str().into()),
+            ttl: options.ttl,
         })
     };
     ask("db.put", call, boolean)
@@ -174,28 +190,13 @@ fn find(
     filter: &Map,
     options: &Map,
 ) -> Result<Dynamic, Throw> {
-    let (mut limit, mut after) = (LIMIT, None);
-    for (name, option) in options {
-        match name.as_str() {
-            "limit" => {
-                let number = option.as_int().ok().filter(|number| (1..=LIMIT_MAX).contains(number));
-                let number = number.and_then(|number| usize::try_from(number).ok());
-                limit = number
-                    .ok_or_else(|| fail(&format!("`limit` is a number from 1 to {LIMIT_MAX}")))?;
-            }
-            "after" => after = Some(text(option, "`after` is the id of the last document seen")?),
-            _ => {
-                return Err(fail(&format!(
-                    "unknown option `{name}`; `find` and `list` know limit, after"
-                )));
-            }
-        }
-    }
+    let Reading { order, after, limit } = Reading::of_find(options)?;
     let call = || {
         Ok(HostCall::Find {
             collection: collection.as_str().into(),
             filter: to_filter(filter)?,
-            after: after.as_ref().map(|after| after.as_str().into()),
+            order: order.clone(),
+            after: after.clone(),
             limit,
         })
     };
@@ -215,34 +216,6 @@ fn count(Collection(collection): &Collection, filter: &Map) -> Result<i64, Throw
         HostReply::Count(count) => Ok(i64::try_from(*count).unwrap_or(i64::MAX)),
         _ => Ok(0),
     })
-}
-
-fn if_newer(options: &Map) -> Result<Option<ImmutableString>, Throw> {
-    let mut field = None;
-    for (name, option) in options {
-        match name.as_str() {
-            "if_newer" => field = Some(text(option, "`if_newer` names a field")?),
-            _ => return Err(fail(&format!("unknown option `{name}`; `put` knows if_newer"))),
-        }
-    }
-    Ok(field)
-}
-
-fn text(value: &Dynamic, wanted: &str) -> Result<ImmutableString, Throw> {
-    value.clone().into_immutable_string().map_err(|_| fail(wanted))
-}
-
-fn tombstone(options: &Map) -> Result<bool, Throw> {
-    let mut tombstone = false;
-    for (name, option) in options {
-        match name.as_str() {
-            "tombstone" => {
-                tombstone = option.as_bool().map_err(|_| fail("`tombstone` is true or false"))?
-            }
-            _ => return Err(fail(&format!("unknown option `{name}`; `delete` knows tombstone"))),
-        }
-    }
-    Ok(tombstone)
 }
 
 fn parsed(Json(body): &Json) -> Result<Dynamic, Throw> {
