@@ -153,23 +153,24 @@ impl Draft {
         keys
     }
 
-    /// The store's documents with the run's own laid over them. `found` must hold `limit` documents beside those that the run has written, where there are as many.
+    /// The store's documents with the run's own laid over them. `written`: those of the collection that the run had written when the store was
+    /// asked; what another branch has written since is as the store has it. `found` must hold `limit` documents beside them, where there are as
+    /// many.
     pub(crate) fn overlay(
         &self,
-        collection: &str,
+        written: &[DocumentKey],
         filter: &Filter,
         after: Option<&str>,
         limit: usize,
         found: Vec<Document>,
     ) -> Vec<Json> {
-        let written = self.written(collection);
         let mut documents: BTreeMap<Box<str>, Json> = found
             .into_iter()
             .filter(|document| written.binary_search_by(|key| (*key.id).cmp(&document.id)).is_err())
             .map(|document| (document.id, document.body))
             .collect();
         for key in written {
-            if let State::Present(body) = self.state(&key)
+            if let State::Present(body) = self.state(key)
                 && after.is_none_or(|after| &*key.id > after)
                 && filter.matches(&body)
             {
@@ -346,8 +347,9 @@ mod tests {
         draft.delete(&key("c"), None);
         let stored = |id: &str| Document { id: id.into(), body: json("{\"s\":1}") };
         let all = Filter::default();
+        let written = draft.written("users");
         let found =
-            draft.overlay("users", &all, None, 2, vec![stored("a"), stored("c"), stored("d")]);
+            draft.overlay(&written, &all, None, 2, vec![stored("a"), stored("c"), stored("d")]);
         assert_eq!(found, [json("{\"s\":1,\"id\":\"a\"}"), json("{\"s\":1,\"id\":\"b\"}")]);
         let stored = [(key("b"), Read::Absent), (key("c"), found_one())];
         assert_eq!(draft.recount(&all, 3, &stored), 3);

@@ -87,6 +87,7 @@ pub(super) async fn run(context: &Context<'_>, asked: Asked) -> Response<Body> {
             script,
             handler: at.handler,
             input: input.clone(),
+            place: None,
             given: Given::new(seed, subject.clone(), &script.name),
             timeout: handler.options.timeout.or(timeout),
         };
@@ -146,7 +147,10 @@ fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
             tracing::error!(%request, script, "a function of Rhaiway panicked, called by `{script}`; this is a bug worth reporting");
         }
         Failure::NoStack => {
-            tracing::warn!(%request, script, "no stack for a run of `{script}` could be had");
+            tracing::warn!(%request, script, "there is no place for another run of `{script}` (`scripts.max_runs`), or no stack for it");
+        }
+        Failure::Stopped(stopped) => {
+            tracing::error!(%request, script, "a request to `{script}` was refused: {stopped}");
         }
     }
 }

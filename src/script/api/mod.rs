@@ -7,6 +7,7 @@ pub(crate) mod form;
 pub(crate) mod log;
 mod moment;
 mod options;
+mod parallel;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
@@ -39,6 +40,7 @@ pub(super) fn register(module: &mut Module) {
     db::register(module);
     log::register(module);
     moment::register(module);
+    parallel::register(module);
     vars::register(module);
 }
 

@@ -225,6 +225,34 @@ fn closures_of_a_loop_that_outlive_their_turn_are_an_error() {
         "sees the last `i`",
         "",
     );
+    for (turn, at) in [
+        ("for id in [1, 2] { push(calls, || fetch(id)) }", "3:36"),
+        ("for id in [1, 2] { calls = calls + [|| fetch(id)]; }", "3:45"),
+        ("for id in [1, 2] { let f = || fetch(id); calls.push(f); }", "3:37"),
+        ("for id in [1, 2] { calls.push(#{ run: || fetch(id) }); }", "3:48"),
+        ("let id = 0; while id < 3 { id += 1; calls.push(|| fetch(id)); }", "3:57"),
+        ("let id = 0; loop { id += 1; calls.push(|| fetch(id)); if id > 2 { break; } }", "3:49"),
+    ] {
+        refuse(&format!("{start}{turn}"), "E0212", at, "sees the last `id`", "write `let own");
+    }
+    refuse(
+        &format!("{start}for id in [1, 2] {{ calls.push(|| fetch(id)) }}"),
+        "E0212",
+        "3:40",
+        "sees the last `id`",
+        "`parallel(list, |id| …)`",
+    );
+    // What is made and used up within the turn sees its own.
+    for turn in [
+        "for id in [1, 2] { parallel([|| fetch(id), || fetch(id + 1)]); }",
+        "for id in [1, 2] { let now = []; now.push(|| fetch(id)); parallel(now); }",
+        "for id in [1, 2] { let f = || fetch(id); calls.push(f.call()); }",
+        "let id = 0; while id < 3 { id += 1; let own = id; calls.push(|| fetch(own)); }",
+        "let other = 5; for id in [1, 2] { calls.push(|| fetch(other)); }",
+        "parallel([1, 2], |id| fetch(id));",
+    ] {
+        accept(&format!("{start}{turn}"));
+    }
     accept(&format!("{start}for id in [1, 2] {{ let own = id; calls.push(|| fetch(own)) }}"));
     accept(&format!("{start}for id in [1, 2] {{ calls.filter(|x| x == id); }}"));
 }
