@@ -17,6 +17,7 @@ mod readme;
 mod webhooks;
 mod scripting;
 mod sandbox;
+mod parallel;
 mod reload;
 mod operators;
 mod cli;

@@ -181,7 +181,8 @@ impl Voice {
                 limits::connections()
             );
         }
-        if let Some(runs) = runs_that_fit(config) {
+        let runs_max = (config.server.workers * config.scripts.max_runs) as u64;
+        if let Some(runs) = runs_that_fit(config).filter(|runs| *runs < runs_max) {
             tracing::warn!(
                 runs,
                 "the address space of this process is limited (`ulimit -v`): {runs} runs of scripts fit at once"

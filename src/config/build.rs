@@ -85,6 +85,8 @@ const DAY: Duration = Duration::from_secs(86_400);
 const MILLISECOND: Duration = Duration::from_millis(1);
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
+/// A run takes two of the 65,530 mappings that Linux allows a process, and two workers at least share those.
+const RUNS_MAX: u64 = 16_000;
 
 /// Wall time of one run: a handler that works longer than a day is a job for something else.
 pub(super) const TIMEOUT: std::ops::RangeInclusive<Duration> =
@@ -415,6 +417,10 @@ impl Build<'_> {
             timeout: (self.check)
                 .duration(key("timeout"), scripts.timeout.as_ref(), TIMEOUT)
                 .unwrap_or(MINUTE),
+            max_runs: (self.check)
+                .whole(key("max_runs"), scripts.max_runs.as_ref(), 1..=RUNS_MAX)
+                .and_then(|runs| usize::try_from(runs).ok())
+                .unwrap_or(16_000),
         }
     }
 

@@ -93,6 +93,8 @@ pub(super) struct Scripts {
     pub(super) memory_budget: Option<Written>,
     /// Wall time of one run, 1ms to 24h. Default: `60s`.
     pub(super) timeout: Option<Written>,
+    /// Runs at once on one worker, branches of `parallel` included, 1 to 16000. Default: `16000`.
+    pub(super) max_runs: Option<Written>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -164,6 +164,8 @@ pub(crate) struct Scripts {
     pub(crate) memory_budget: u64,
     /// Wall time of one run.
     pub(crate) timeout: Duration,
+    /// Runs at once on one worker, branches of `parallel` included.
+    pub(crate) max_runs: usize,
 }
 
 /// `[admin]`: the door for `rhaiway events` and the like.

@@ -35,6 +35,21 @@ fn webhook(lines: &str) -> String {
 }
 
 #[test]
+fn a_worker_has_16_000_runs_at_once_or_fewer() {
+    let runs = |text: &str| load_with(text, &[]).map(|config| config.scripts.max_runs);
+    assert_eq!(runs("").ok(), Some(16_000));
+    assert_eq!(runs("[scripts]\nmax_runs = 1").ok(), Some(1));
+    for wrong in ["0", "16_001", "-1", "\"5\""] {
+        let frames = runs(&format!("[scripts]\nmax_runs = {wrong}")).unwrap_err();
+        let said = show(&frames);
+        assert!(
+            said.contains("`max_runs` in [scripts] must be a whole number from 1 to 16000"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
 fn the_shipped_file_loads_without_any_environment() {
     let config = load_with(SHIPPED, &[]).map_err(|frames| show(&frames)).unwrap();
     let clerk = &config.webhooks[0];
@@ -42,13 +57,13 @@ fn the_shipped_file_loads_without_any_environment() {
         (&*clerk.name, &*clerk.path, &*clerk.scheme),
         ("clerk", "/api/webhooks/clerk", "svix")
     );
-    assert_eq!(clerk.place.to_string(), "config.toml:36:11");
+    assert_eq!(clerk.place.to_string(), "config.toml:37:11");
     assert_eq!(*clerk.secrets.missing, ["CLERK_WEBHOOK_SECRET".into()]);
     insta::assert_snapshot!(show(&config.notes), @r#"
         warning[E0110]: webhook `clerk` has no secret: `CLERK_WEBHOOK_SECRET` is not set
-          --> config.toml:39:14
+          --> config.toml:40:14
            |
-        39 | secret_env = "CLERK_WEBHOOK_SECRET"     # the variable with the secret; ["NEW", "OLD"] while...
+        40 | secret_env = "CLERK_WEBHOOK_SECRET"     # the variable with the secret; ["NEW", "OLD"] while...
            |              ^^^^^^^^^^^^^^^^^^^^^^
            |
            = help: set it in the environment, or in `.dev.vars` beside the configuration

@@ -13,16 +13,17 @@ use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
 use crate::script::host_call::Given;
-use crate::script::run::{End, Failure, Input, Limits, Task, run};
+use crate::script::places::Place;
+use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
 use crate::store::{Effects, Reader, Store, StoreError};
 
 mod perform;
 
-/// Runs at once on one worker; further ones are refused, and jobs wait.
-const RUNS_MAX: usize = 16_000;
 /// A script that runs away so often is stopped until it is saved again.
 const RUNAWAYS_MAX: u32 = 2;
+/// And one whose runs have left so much behind: twice what a run may hold at once, as shipped. Nothing but a restart gives it back.
+const LEAKED_BYTES_MAX: u64 = 64 << 20;
 
 /// One worker's.
 pub(crate) struct Executor {
@@ -47,6 +48,8 @@ pub(crate) struct Run<'a> {
     pub(crate) handler: usize,
     /// What the handler is called with.
     pub(crate) input: Input,
+    /// Where it runs; without one, where there is a place now.
+    pub(crate) place: Option<Place>,
     /// What the run knows without asking.
     pub(crate) given: Given,
     /// Where neither the handler nor the webhook says: the one of config.
@@ -66,7 +69,7 @@ impl Executor {
     pub(crate) fn new(store: &Arc<dyn Store>, scripts: &Scripts) -> Result<Rc<Self>, StoreError> {
         Ok(Rc::new(Self {
             shared: Shared::new(),
-            stacks: Stacks::new(scripts.memory_budget, RUNS_MAX),
+            stacks: Stacks::new(scripts.memory_budget, scripts.max_runs),
             store: Arc::clone(store),
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
@@ -74,11 +77,16 @@ impl Executor {
         }))
     }
 
+    /// A place for a run, in the order of asking; for what can wait.
+    pub(crate) async fn place(&self) -> Place {
+        self.stacks.enter().await
+    }
+
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, given, timeout } = run_of;
-        if script.runaways.load(Ordering::Relaxed) >= RUNAWAYS_MAX {
-            return failed(Failure::Runaway);
+        let Run { generation, script, handler, input, place, given, timeout } = run_of;
+        if let Some(stopped) = is_stopped(script) {
+            return failed(Failure::Stopped(stopped));
         }
         let compiled = match self.copy(script) {
             Ok(compiled) => compiled,
@@ -95,10 +103,10 @@ impl Executor {
         };
         let (given, is_attempt) = (Rc::new(given), matches!(input, Input::Event(_)));
         let retention = generation.config.storage.retention;
-        let mut live =
+        let live =
             perform::Live::new(Rc::clone(&self.reader), retention, Rc::clone(&given), is_attempt);
         let task = Task { compiled, handler, input, given, limits };
-        let mut end = run(&self.stacks, task, &mut live).await;
+        let mut end = run(&self.stacks, place, task, &live).await;
         if matches!(end.result, Err(Failure::Ended { ending: Ending::ByHandler, .. }))
             && let Some(ended) = live.ended()
         {
@@ -108,8 +116,8 @@ impl Executor {
             script.runaways.fetch_add(1, Ordering::Relaxed);
             tracing::error!(script = %script.name, "a run of `{}` allocated without bound and was stopped for good; its memory is lost", script.name);
         }
-        if end.leaked > LEAK_WORTH_SAYING && !matches!(end.result, Err(Failure::Runaway)) {
-            tracing::warn!(script = %script.name, bytes = end.leaked, "a run of `{}` left {} bytes behind, probably closures that hold each other", script.name, end.leaked);
+        if !matches!(end.result, Err(Failure::Runaway)) {
+            say_leaked(script, end.leaked);
         }
         let effects = if end.result.is_ok() { live.into_effects() } else { Effects::default() };
         Executed { end, effects }
@@ -146,6 +154,25 @@ impl Executor {
 
 /// One closure that holds itself leaves some 600 bytes; a few a run are worth nobody's attention.
 const LEAK_WORTH_SAYING: u64 = 16 << 10;
+
+/// Whether its runs have done so much harm that it may run no more.
+fn is_stopped(script: &Script) -> Option<Stopped> {
+    if script.runaways.load(Ordering::Relaxed) >= RUNAWAYS_MAX {
+        return Some(Stopped::RanAway);
+    }
+    (script.leaked.load(Ordering::Relaxed) > LEAKED_BYTES_MAX).then_some(Stopped::Leaked)
+}
+
+/// The run has been counted: the one that passes the limit stops the script.
+fn say_leaked(script: &Script, bytes: u64) {
+    if bytes > LEAK_WORTH_SAYING {
+        tracing::warn!(script = %script.name, bytes, "a run of `{}` left {bytes} bytes behind, probably closures that hold each other", script.name);
+    }
+    let total = script.leaked.load(Ordering::Relaxed);
+    if total > LEAKED_BYTES_MAX && total.saturating_sub(bytes) <= LEAKED_BYTES_MAX {
+        tracing::error!(script = %script.name, bytes = total, "`{}` is stopped until it is saved again: its runs have left {total} bytes behind, closures that hold each other (`x.f = || x`); they come back with a restart", script.name);
+    }
+}
 
 fn failed(failure: Failure) -> Executed {
     let end = End { result: Err(failure), leaked: 0 };
@@ -211,7 +238,7 @@ mod tests {
         let script = generation.script(script).unwrap();
         let given = Given::new(1, "req_1".to_owned(), &script.name);
         let input = Input::Made(make);
-        let run = Run { generation, script, handler, input, given, timeout: None };
+        let run = Run { generation, script, handler, input, place: None, given, timeout: None };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())
@@ -230,7 +257,7 @@ mod tests {
             assert_eq!(ended.unwrap_err(), "Runaway");
         }
         let stopped = run_of(&executor, &saved, "bad", 1, nothing).await;
-        assert_eq!(stopped.unwrap_err(), "Runaway");
+        assert_eq!(stopped.unwrap_err(), "Stopped(RanAway)");
         assert_eq!(run_of(&executor, &saved, "good", 0, nothing).await.as_deref(), Ok("42"));
 
         let again = generation(&[("bad", source), ("good", other)]);

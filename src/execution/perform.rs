@@ -1,5 +1,8 @@
 //! Does what a script asked, for real: documents through the store, waits through the clock. Writes are kept in the run's draft until its commit.
+//!
+//! Branches of `parallel` share the draft, so it is borrowed for moments and never across a wait: what was true before one may have changed after it.
 
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,14 +25,14 @@ use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
 /// The live performer of one run.
 pub(super) struct Live {
     reader: Rc<dyn Reader>,
-    draft: Draft,
+    draft: RefCell<Draft>,
     /// How long a tombstone holds.
     retention: Duration,
     /// For the events that it emits.
     given: Rc<Given>,
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
-    ended: Option<AttemptEnd>,
+    ended: RefCell<Option<AttemptEnd>>,
 }
 
 impl Live {
@@ -39,19 +42,20 @@ impl Live {
         given: Rc<Given>,
         is_attempt: bool,
     ) -> Self {
-        Self { reader, draft: Draft::default(), retention, given, is_attempt, ended: None }
+        let (draft, ended) = (RefCell::default(), RefCell::default());
+        Self { reader, draft, retention, given, is_attempt, ended }
     }
 
     /// How the handler ended its attempt, if it did.
-    pub(super) fn ended(&mut self) -> Option<AttemptEnd> {
+    pub(super) fn ended(&self) -> Option<AttemptEnd> {
         self.ended.take()
     }
 
     pub(super) fn into_effects(self) -> Effects {
-        self.draft.into_effects()
+        self.draft.into_inner().into_effects()
     }
 
-    fn emit(&mut self, emission: Emission) -> Result<(), HostError> {
+    fn emit(&self, draft: &mut Draft, emission: Emission) -> Result<(), HostError> {
         let now = clock::now();
         let due_at = match emission.when {
             When::Now => None,
@@ -69,10 +73,10 @@ impl Live {
             body: emission.payload.0.into_string().into(),
             replay_of: None,
         };
-        self.draft.emit(event, due_at, emission.pending)
+        draft.emit(event, due_at, emission.pending)
     }
 
-    fn end_attempt(&mut self, end: AttemptEnd) -> HostReply {
+    fn end_attempt(&self, end: AttemptEnd) -> HostReply {
         if !self.is_attempt {
             let message = "only the handler of an event has attempts; a route answers, for example with `throw status(503)`";
             return HostReply::Failed(HostError {
@@ -80,44 +84,45 @@ impl Live {
                 message: message.into(),
             });
         }
-        self.ended.get_or_insert(end);
+        self.ended.borrow_mut().get_or_insert(end);
         HostReply::Unit
     }
 
-    fn later(&mut self, call: HostCall) -> Performed<'_> {
+    fn later(&self, call: HostCall) -> Performed<'_> {
         Performed::Later(Box::pin(async move {
             self.in_time(call).await.unwrap_or_else(|error| failed(&error))
         }))
     }
 
     /// What the draft alone can answer.
-    fn at_once(&mut self, call: HostCall) -> Result<HostReply, HostCall> {
+    fn at_once(&self, call: HostCall) -> Result<HostReply, HostCall> {
+        let mut draft = self.draft.borrow_mut();
         Ok(match call {
-            HostCall::Get(key) => HostReply::Document(self.draft.get(&key)),
+            HostCall::Get(key) => HostReply::Document(draft.get(&key)),
             HostCall::Insert { key, body, ttl } => {
-                match self.draft.insert(&key, body, expires_at(ttl)) {
+                match draft.insert(&key, body, expires_at(ttl)) {
                     Ok(()) => HostReply::Unit,
                     Err(error) => HostReply::Failed(error),
                 }
             }
             HostCall::Put { key, body, if_newer: None, ttl } => {
-                self.draft.put(&key, body, expires_at(ttl));
+                draft.put(&key, body, expires_at(ttl));
                 HostReply::Bool(true)
             }
             HostCall::Put { key, body, if_newer: Some(field), ttl } => {
-                HostReply::Bool(self.draft.put_if_newer(&key, body, field, expires_at(ttl)))
+                HostReply::Bool(draft.put_if_newer(&key, body, field, expires_at(ttl)))
             }
-            HostCall::Patch { key, changes } => HostReply::Bool(self.draft.patch(&key, &changes)),
+            HostCall::Patch { key, changes } => HostReply::Bool(draft.patch(&key, &changes)),
             HostCall::Delete { key, tombstone } => {
                 let until = tombstone.then(|| clock::now().plus(self.retention));
-                self.draft.delete(&key, until);
+                draft.delete(&key, until);
                 HostReply::Unit
             }
             HostCall::Increment { key, field, by } => {
-                self.draft.increment(&key, field, by);
+                draft.increment(&key, field, by);
                 HostReply::Unit
             }
-            HostCall::Emit(emission) => match self.emit(emission) {
+            HostCall::Emit(emission) => match self.emit(&mut draft, emission) {
                 Ok(()) => HostReply::Unit,
                 Err(error) => HostReply::Failed(error),
             },
@@ -129,7 +134,7 @@ impl Live {
         })
     }
 
-    async fn in_time(&mut self, call: HostCall) -> Result<HostReply, StoreError> {
+    async fn in_time(&self, call: HostCall) -> Result<HostReply, StoreError> {
         if let Some(key) = looks_at(&call) {
             self.learn(key).await?;
         }
@@ -152,21 +157,28 @@ impl Live {
         }
     }
 
-    async fn learn(&mut self, key: &DocumentKey) -> Result<(), StoreError> {
-        if self.draft.must_learn(key) {
+    async fn learn(&self, key: &DocumentKey) -> Result<(), StoreError> {
+        if self.must_learn(key) {
             let read = self.reader.get(key).await?;
-            self.draft.learn(key, read);
+            // Another branch may have learned or written it meanwhile, and the run sees that.
+            if self.must_learn(key) {
+                self.draft.borrow_mut().learn(key, read);
+            }
         }
         Ok(())
     }
 
-    async fn cancel(&mut self, topic: &str, key: Box<str>) -> Result<HostReply, StoreError> {
+    async fn cancel(&self, topic: &str, key: Box<str>) -> Result<HostReply, StoreError> {
         let webhook = source::topic(topic);
-        let waits = match self.draft.waits(&webhook, &key) {
+        let by_itself = self.draft.borrow().waits(&webhook, &key);
+        let stored = match by_itself {
             Some(waits) => waits,
             None => self.reader.waits(&webhook, &key).await?,
         };
-        Ok(match self.draft.cancel(webhook, key, waits) {
+        let mut draft = self.draft.borrow_mut();
+        // Another branch may have emitted under the key meanwhile, and the run sees that.
+        let waits = draft.waits(&webhook, &key).unwrap_or(stored);
+        Ok(match draft.cancel(webhook, key, waits) {
             Ok(()) => HostReply::Bool(waits),
             Err(error) => HostReply::Failed(error),
         })
@@ -174,7 +186,7 @@ impl Live {
 
     /// Where `after` stands. The document that an id names is only looked at where its field decides; the run does not rely on it.
     async fn rank(
-        &mut self,
+        &self,
         collection: &Arc<str>,
         order: Option<&Order>,
         after: Option<After>,
@@ -187,42 +199,47 @@ impl Live {
         };
         let key = DocumentKey { collection: Arc::clone(collection), id: id.into() };
         self.learn(&key).await?;
-        Ok(match self.draft.rank(&key, order) {
+        Ok(match self.draft.borrow().rank(&key, order) {
             Some(rank) => Ok(Some(rank)),
             None => Err(after_is_gone(&key)),
         })
     }
 
-    async fn find(&mut self, collection: &str, find: Find) -> Result<HostReply, StoreError> {
-        let written = self.draft.written(collection);
+    fn must_learn(&self, key: &DocumentKey) -> bool {
+        self.draft.borrow().must_learn(key)
+    }
+
+    async fn find(&self, collection: &str, find: Find) -> Result<HostReply, StoreError> {
+        let written = self.draft.borrow().written(collection);
         for key in &written {
             self.learn(key).await?;
         }
         let asked = Find { limit: find.limit + written.len(), ..find.clone() };
         let found = self.reader.find(collection, asked).await?;
-        Ok(HostReply::Documents(self.draft.overlay(collection, &find, found)))
+        Ok(HostReply::Documents(self.draft.borrow().overlay(&written, &find, found)))
     }
 
-    async fn count(&mut self, collection: &str, filter: Filter) -> Result<HostReply, StoreError> {
+    async fn count(&self, collection: &str, filter: Filter) -> Result<HostReply, StoreError> {
         let mut stored = Vec::new();
-        for key in self.draft.written(collection) {
+        let written = self.draft.borrow().written(collection);
+        for key in written {
             self.learn(&key).await?;
             let read = self.reader.get(&key).await?;
             stored.push((key, read));
         }
         let count = self.reader.count(collection, filter.clone()).await?;
-        Ok(HostReply::Count(self.draft.recount(&filter, count, &stored)))
+        Ok(HostReply::Count(self.draft.borrow().recount(&filter, count, &stored)))
     }
 }
 
 impl Perform for Live {
     /// A store that answers reads at once, as SQLite does, makes most calls cost no future and no timer.
-    fn perform(&mut self, call: HostCall) -> Performed<'_> {
+    fn perform(&self, call: HostCall) -> Performed<'_> {
         if let Some(key) = looks_at(&call)
-            && self.draft.must_learn(key)
+            && self.must_learn(key)
         {
             match self.reader.get(key).now_or_never() {
-                Some(Ok(read)) => self.draft.learn(key, read),
+                Some(Ok(read)) => self.draft.borrow_mut().learn(key, read),
                 Some(Err(error)) => return Performed::Now(failed(&error)),
                 None => return self.later(call),
             }
@@ -234,7 +251,7 @@ impl Perform for Live {
     }
 
     fn held_bytes(&self) -> usize {
-        self.draft.bytes()
+        self.draft.borrow().bytes()
     }
 }
 

@@ -15,6 +15,7 @@ use crate::generation::{Generation, HandlerRef, Pinned, matches_of};
 use crate::script::Ending;
 use crate::script::api::event::{Death, EventInput};
 use crate::script::host_call::{AttemptEnd, Given};
+use crate::script::places::Place;
 use crate::script::run::{Failure, Input};
 use crate::script::source::Source;
 use crate::store::{
@@ -24,7 +25,7 @@ use crate::store::{
 
 /// Reruns of one attempt after conflicts; they use no attempt.
 const CONFLICT_RERUNS_MAX: u32 = 10;
-/// A job that could not run at all, for lack of a stack or of a place in a line, comes back after one to five of these.
+/// A job that could not run at all, for lack of a stack or of a place in a gate's line, comes back after one to five of these.
 const SOON: Duration = Duration::from_secs(1);
 /// Between two tries to commit an end that the store could not take.
 const COMMIT_PAUSE: Duration = Duration::from_millis(250);
@@ -64,8 +65,13 @@ enum Work {
     End(Outcome),
 }
 
-/// Places in the gates that an attempt must pass: the handler's own, the webhook's.
-type Passes = [Option<Pass>; 2];
+/// What an attempt needs to begin.
+struct Entered {
+    /// Places in the gates that it must pass: the handler's own, the webhook's.
+    passes: [Option<Pass>; 2],
+    /// That of its run.
+    place: Place,
+}
 
 /// Why there are none.
 enum Refused {
@@ -149,8 +155,8 @@ impl Inbox {
             Work::End(outcome) => return self.end_unused(generation, &job, outcome).await,
             Work::Handle(handler) => handler,
         };
-        let passes = match self.enter(generation, &job, handler).await {
-            Ok(passes) => passes,
+        let entered = match self.enter(generation, &job, handler).await {
+            Ok(entered) => entered,
             Err(Refused::Stopped) => return,
             Err(Refused::ByWebhook) if job.is_alone() => {
                 return self.notes.overflow(job.key.event, &job.event.webhook);
@@ -161,13 +167,13 @@ impl Inbox {
             }
         };
         if self.current.load().number == generation.number {
-            return self.handle(generation, &job, handler, passes).await;
+            return self.handle(generation, &job, handler, entered).await;
         }
         // It has stood in line meanwhile: what begins now begins with what is newest now.
         let newest = Rc::new(self.current.load_full());
         match self.work(&newest, &job) {
             Work::End(outcome) => self.end_unused(&newest, &job, outcome).await,
-            Work::Handle(handler) => self.handle(&newest, &job, handler, passes).await,
+            Work::Handle(handler) => self.handle(&newest, &job, handler, entered).await,
         }
     }
 
@@ -223,12 +229,12 @@ impl Inbox {
         generation: &Generation,
         job: &Job,
         at: HandlerRef,
-    ) -> Result<Passes, Refused> {
+    ) -> Result<Entered, Refused> {
         if self.notes.is_stopping() {
             return Err(Refused::Stopped);
         }
         let (script, handler) = generation.handler(at);
-        let mut passes = Passes::default();
+        let mut passes = [None, None];
         if let Some(limit) = handler.options.concurrency {
             let entering = self.gates.enter(&handler_gate(&script.name, at), limit);
             passes[0] = Some(self.wait(job, entering, Refused::ByHandler).await?);
@@ -238,7 +244,12 @@ impl Inbox {
             let entering = self.gates.enter(&job.event.webhook, limit);
             passes[1] = Some(self.wait(job, entering, Refused::ByWebhook).await?);
         }
-        Ok(passes)
+        // Before it is claimed: what never began has used no attempt.
+        tokio::select! {
+            biased;
+            () = self.notes.stopped() => Err(Refused::Stopped),
+            place = self.executor.place() => Ok(Entered { passes, place }),
+        }
     }
 
     async fn wait(&self, job: &Job, entering: Entering, full: Refused) -> Result<Pass, Refused> {
@@ -261,10 +272,11 @@ impl Inbox {
         generation: &Pinned,
         job: &Job,
         at: HandlerRef,
-        passes: Passes,
+        entered: Entered,
     ) {
+        let Entered { passes, place } = entered;
         let started_at = clock::now();
-        let outcome = self.run(generation, job, at, started_at).await;
+        let outcome = self.run(generation, job, at, place, started_at).await;
         drop(passes);
         if let Some((used, outcome)) = outcome {
             self.end(generation, job, used, started_at, outcome).await;
@@ -277,6 +289,7 @@ impl Inbox {
         generation: &Pinned,
         job: &Job,
         at: HandlerRef,
+        place: Place,
         started_at: Millis,
     ) -> Option<(u32, Outcome)> {
         let (script, handler) = generation.handler(at);
@@ -293,6 +306,7 @@ impl Inbox {
             return None;
         }
         let attempt = job.attempt();
+        let mut first = Some(place);
         for _rerun in 0..=CONFLICT_RERUNS_MAX {
             let input = EventInput {
                 id: job.event.id,
@@ -307,6 +321,10 @@ impl Inbox {
                 replayed: job.event.replay_of.is_some(),
                 death: job.death.clone(),
             };
+            let place = match first.take() {
+                Some(place) => place,
+                None => self.executor.place().await,
+            };
             let seed = seed(job);
             let given = Given::new(seed, job.event.id.to_string(), &script.name);
             let run = Run {
@@ -314,6 +332,7 @@ impl Inbox {
                 script,
                 handler: at.handler,
                 input: Input::Event(Rc::new(input)),
+                place: Some(place),
                 given,
                 timeout: handler.options.timeout.or(bounds.timeout),
             };
@@ -564,6 +583,7 @@ fn describe(failure: &Failure) -> String {
             "a function of Rhaiway panicked; this is a bug worth reporting".to_owned()
         }
         Failure::NoStack => "no stack could be had".to_owned(),
+        Failure::Stopped(stopped) => stopped.to_string(),
     };
     text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
     text

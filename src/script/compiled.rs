@@ -54,7 +54,7 @@ impl Compiled {
                 .map(|prepared| (prepared.engine, prepared.handlers))
             }
         };
-        let mut coroutine = Coroutine::new(stacks, body).map_err(|_| SetUpError::NoStack)?;
+        let mut coroutine = Coroutine::aside(stacks, body).map_err(|_| SetUpError::NoStack)?;
         let mut balance = memory::Balance::default();
         let charged = memory::enter(&mut balance, memory_budget, coroutine::suspend_for_good);
         let running = current::enter(current::Slice {
@@ -68,7 +68,7 @@ impl Compiled {
         drop((running, charged));
         let (engine, handlers) = match step {
             Step::Done(prepared) => prepared?,
-            Step::Slice | Step::Call(_) | Step::Runaway | Step::Panicked => {
+            Step::Slice | Step::Call(_) | Step::Branches(_) | Step::Runaway | Step::Panicked => {
                 return Err(SetUpError::Cut);
             }
         };
@@ -93,6 +93,11 @@ impl Compiled {
             }
             (None, _) => Err(current::fail("this handler is gone")),
         }
+    }
+
+    /// The script's own engine, for what calls its closures.
+    pub(super) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// What the script could have named, for the hint in an error.

@@ -14,6 +14,8 @@ use corosensei::stack::{Stack, StackPointer};
 use corosensei::{CoroutineResult, Yielder};
 
 use super::host_call::{HostCall, HostReply};
+use super::parallel::Branches;
+use super::places::{Place, Places};
 use crate::memory;
 
 /// Below this a run ends; natives between two hooks need less than it.
@@ -38,6 +40,8 @@ pub(crate) enum Suspend {
     Slice,
     /// It asks for something.
     Call(HostCall),
+    /// It has closures that are to run side by side, and waits for all of them.
+    Branches(Branches),
     /// It allocates without bound; it must never be resumed.
     Runaway,
 }
@@ -49,6 +53,8 @@ pub(crate) enum Step<R> {
     Slice,
     /// It asks, and waits for the answer.
     Call(HostCall),
+    /// It has closures to run, and waits for them.
+    Branches(Branches),
     /// It allocated without bound and is never resumed; its stack is lost.
     Runaway,
     /// It came to its end.
@@ -61,9 +67,7 @@ pub(crate) enum Step<R> {
 pub(crate) struct Stacks {
     bytes: usize,
     free: RefCell<Vec<Mapped>>,
-    /// How many may be in use at once.
-    max: usize,
-    used: Cell<usize>,
+    places: Rc<Places>,
 }
 
 impl Stacks {
@@ -72,21 +76,23 @@ impl Stacks {
         Rc::new(Self {
             bytes: stack_bytes(memory_budget),
             free: RefCell::default(),
-            max,
-            used: Cell::new(0),
+            places: Places::new(max),
         })
     }
 
+    /// A place for a coroutine at once, or none.
+    pub(crate) fn enter_now(&self) -> Option<Place> {
+        self.places.enter_now()
+    }
+
+    /// A place for a coroutine, in the order of asking.
+    pub(crate) async fn enter(&self) -> Place {
+        self.places.enter().await
+    }
+
     fn take(&self) -> io::Result<Mapped> {
-        if self.used.get() >= self.max {
-            return Err(io::Error::from(io::ErrorKind::QuotaExceeded));
-        }
-        let stack = match self.free.borrow_mut().pop() {
-            Some(stack) => stack,
-            None => Mapped::new(self.bytes)?,
-        };
-        self.used.set(self.used.get() + 1);
-        Ok(stack)
+        let free = self.free.borrow_mut().pop();
+        free.map_or_else(|| Mapped::new(self.bytes), Ok)
     }
 
     /// Unmaps half of what lay free, so that a burst's stacks go back to the system within a minute. To be called every few seconds.
@@ -98,7 +104,6 @@ impl Stacks {
 
     /// `deep`: whether the run may have gone past the warm part.
     fn give_back(&self, stack: Mapped, deep: bool) {
-        self.used.set(self.used.get() - 1);
         if deep {
             stack.cool();
         }
@@ -246,8 +251,10 @@ type Inner<R> = corosensei::Coroutine<HostReply, Suspend, R, Mapped>;
 /// One run's coroutine. Dropped half-way it is unwound on its own stack.
 pub(crate) struct Coroutine<R> {
     stacks: Rc<Stacks>,
-    /// `None` once it has run away and was abandoned.
+    /// `None` once it has run away and was abandoned, or was unwound.
     inner: Option<Inner<R>>,
+    /// Given back when the stack is. `None` for what stands outside the count.
+    place: Option<Place>,
     /// Where natives find the way back, while it is suspended.
     running: Running,
     /// Whether it may have used more of its stack than stays warm.
@@ -274,8 +281,29 @@ thread_local! {
 }
 
 impl<R: 'static> Coroutine<R> {
-    /// Prepares `body`; it starts with the first `resume`, whose reply is ignored. Fails where no stack can be had.
-    pub(crate) fn new(stacks: &Rc<Stacks>, body: impl FnOnce() -> R + 'static) -> io::Result<Self> {
+    /// Prepares `body` on a stack of `stacks`, in one of its places; it starts with the first `resume`, whose reply is ignored. Fails where no
+    /// stack can be had.
+    pub(crate) fn new(
+        stacks: &Rc<Stacks>,
+        place: Place,
+        body: impl FnOnce() -> R + 'static,
+    ) -> io::Result<Self> {
+        Self::with(stacks, Some(place), body)
+    }
+
+    /// The same beside the places: for the set-up phase of a script, which is never suspended, so that there is one at a time.
+    pub(crate) fn aside(
+        stacks: &Rc<Stacks>,
+        body: impl FnOnce() -> R + 'static,
+    ) -> io::Result<Self> {
+        Self::with(stacks, None, body)
+    }
+
+    fn with(
+        stacks: &Rc<Stacks>,
+        place: Option<Place>,
+        body: impl FnOnce() -> R + 'static,
+    ) -> io::Result<Self> {
         let stack = stacks.take()?;
         let limit = stack.start() + GUARD_BYTES;
         let warm = stack.base.get() - WARM_BYTES / 2;
@@ -284,7 +312,7 @@ impl<R: 'static> Coroutine<R> {
             body()
         });
         let running = Running { limit, warm, ..NOTHING_RUNS };
-        Ok(Self { stacks: Rc::clone(stacks), inner: Some(inner), running, deep: false })
+        Ok(Self { stacks: Rc::clone(stacks), inner: Some(inner), place, running, deep: false })
     }
 
     /// Goes on until it suspends or ends. After `Done`, `Runaway` and `Panicked` there is nothing to resume.
@@ -299,6 +327,7 @@ impl<R: 'static> Coroutine<R> {
         match result {
             Ok(CoroutineResult::Yield(Suspend::Slice)) => Step::Slice,
             Ok(CoroutineResult::Yield(Suspend::Call(call))) => Step::Call(call),
+            Ok(CoroutineResult::Yield(Suspend::Branches(branches))) => Step::Branches(branches),
             Ok(CoroutineResult::Yield(Suspend::Runaway)) => {
                 self.abandon();
                 Step::Runaway
@@ -319,7 +348,7 @@ impl<R: 'static> Coroutine<R> {
     fn abandon(&mut self) {
         if let Some(inner) = self.inner.take() {
             std::mem::forget(inner);
-            self.stacks.used.set(self.stacks.used.get() - 1);
+            self.place = None;
         }
     }
 }
@@ -333,9 +362,13 @@ impl<R> Coroutine<R> {
             .with(|running| running.replace(Running { limit: self.running.limit, ..NOTHING_RUNS }));
         let unwound = catch_unwind(AssertUnwindSafe(|| inner.force_unwind()));
         RUNNING.with(|running| running.set(outer));
-        if unwound.is_ok() || inner.done() {
-            self.stacks.give_back(inner.into_stack(), self.deep || was_cut);
-        }
+        // Where both are kept is no matter of the run.
+        memory::uncharged(|| {
+            if unwound.is_ok() || inner.done() {
+                self.stacks.give_back(inner.into_stack(), self.deep || was_cut);
+            }
+            self.place = None;
+        });
     }
 }
 
@@ -388,13 +421,20 @@ mod tests {
         Stacks::new(1 << 20, 4)
     }
 
+    fn new<R: 'static>(
+        stacks: &Rc<Stacks>,
+        body: impl FnOnce() -> R + 'static,
+    ) -> Option<Coroutine<R>> {
+        Some(Coroutine::new(stacks, stacks.enter_now()?, body).unwrap())
+    }
+
     fn ask() -> HostReply {
         suspend(Suspend::Call(HostCall::Sleep(Duration::from_millis(1))))
     }
 
     #[test]
     fn a_body_suspends_where_it_stands_and_goes_on_with_the_answer() {
-        let mut coroutine = Coroutine::new(&stacks(), || (ask(), ask())).unwrap();
+        let mut coroutine = new(&stacks(), || (ask(), ask())).unwrap();
         assert!(matches!(coroutine.resume(HostReply::Unit), Step::Call(_)));
         assert!(matches!(coroutine.resume(HostReply::Bool(true)), Step::Call(_)));
         let Step::Done(answers) = coroutine.resume(HostReply::Count(7)) else {
@@ -406,8 +446,8 @@ mod tests {
     #[test]
     fn two_coroutines_take_turns_on_one_thread() {
         let stacks = stacks();
-        let mut first = Coroutine::new(&stacks, ask).unwrap();
-        let mut second = Coroutine::new(&stacks, ask).unwrap();
+        let mut first = new(&stacks, ask).unwrap();
+        let mut second = new(&stacks, ask).unwrap();
         assert!(matches!(first.resume(HostReply::Unit), Step::Call(_)));
         assert!(matches!(second.resume(HostReply::Unit), Step::Call(_)));
         assert!(matches!(first.resume(HostReply::Count(1)), Step::Done(HostReply::Count(1))));
@@ -417,11 +457,10 @@ mod tests {
     #[test]
     fn s23_a_panic_ends_its_own_run_and_the_stack_serves_the_next() {
         let stacks = Stacks::new(1 << 20, 1);
-        let mut coroutine =
-            Coroutine::new(&stacks, || -> u8 { panic!("a native function panics") }).unwrap();
+        let mut coroutine = new(&stacks, || -> u8 { panic!("a native function panics") }).unwrap();
         assert!(matches!(coroutine.resume(HostReply::Unit), Step::Panicked));
         drop(coroutine);
-        let mut next = Coroutine::new(&stacks, || 42).unwrap();
+        let mut next = new(&stacks, || 42).unwrap();
         assert!(matches!(next.resume(HostReply::Unit), Step::Done(42)));
     }
 
@@ -436,16 +475,16 @@ mod tests {
         let noted = Rc::new(Cell::new(false));
         let held = Noted(Rc::clone(&noted));
         let stacks = Stacks::new(1 << 20, 1);
-        let mut coroutine = Coroutine::new(&stacks, move || {
+        let mut coroutine = new(&stacks, move || {
             let _held = held;
             ask()
         })
         .unwrap();
         assert!(matches!(coroutine.resume(HostReply::Unit), Step::Call(_)));
-        assert!(Coroutine::new(&stacks, || ()).is_err(), "the only stack is in use");
+        assert!(new(&stacks, || ()).is_none(), "the only place is taken");
         drop(coroutine);
         assert!(noted.get());
-        assert!(Coroutine::new(&stacks, || ()).is_ok());
+        assert!(new(&stacks, || ()).is_some());
     }
 
     #[test]
@@ -458,7 +497,7 @@ mod tests {
                 dig(levels - 1) + usize::from(std::hint::black_box(frame)[7] == 255 && levels == 1)
             }
         }
-        let mut coroutine = Coroutine::new(&stacks(), || (stack_left(), dig(8 << 10))).unwrap();
+        let mut coroutine = new(&stacks(), || (stack_left(), dig(8 << 10))).unwrap();
         let Step::Done((before, after)) = coroutine.resume(HostReply::Unit) else {
             panic!("it should be done")
         };

@@ -11,6 +11,7 @@ use rhai::{Dynamic, EvalAltResult, Map, Position};
 use super::Ending;
 use super::coroutine::{self, RESERVE_BYTES, Suspend};
 use super::host_call::{Given, HostCall, HostError, HostReply};
+use super::parallel::Branches;
 use crate::{clock, memory};
 
 /// The clock is asked once in so many operations (some 3 µs of script).
@@ -83,6 +84,11 @@ impl Entered {
     /// What ended the run during the slice, if anything did.
     pub(crate) fn ending(&self) -> Option<Ending> {
         CURRENT.with(|current| current.ending.get())
+    }
+
+    /// What the coroutine goes by when it goes on: a branch that runs where it was called has its own.
+    pub(crate) fn given(&self) -> Option<Rc<Given>> {
+        GIVEN.take()
     }
 }
 
@@ -169,6 +175,7 @@ pub(crate) fn ask<T>(
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
         reply @ (HostReply::Unit
+        | HostReply::RunHere
         | HostReply::Bool(_)
         | HostReply::Count(_)
         | HostReply::Document(_)
@@ -182,6 +189,36 @@ pub(crate) fn ask<T>(
 pub(crate) fn end(ending: Ending) -> Throw {
     CURRENT.with(|current| current.end(ending));
     terminated(ending)
+}
+
+/// Has the driver run closures side by side, and waits for all of them. `RunHere` comes back where there is no place for any.
+pub(super) fn branch_out(branches: Branches) -> Result<HostReply, Throw> {
+    check()?;
+    let reply = coroutine::suspend(Suspend::Branches(branches));
+    obey()?;
+    match reply {
+        HostReply::Ended => Err(end(Ending::Cancelled)),
+        reply => Ok(reply),
+    }
+}
+
+/// What Rhai does between two operations, for a native function that takes its time: the run may be over, or its slice.
+pub(super) fn check() -> Result<(), Throw> {
+    on_operation().map_or(Ok(()), |ending| Err(terminated(ending)))
+}
+
+/// Until the guard is dropped, the coroutine on this thread goes by `given`.
+pub(super) fn go_by(given: Given) -> GoesBy {
+    GoesBy(GIVEN.replace(Some(Rc::new(given))))
+}
+
+/// Puts back what the coroutine went by before.
+pub(super) struct GoesBy(Option<Rc<Given>>);
+
+impl Drop for GoesBy {
+    fn drop(&mut self) {
+        GIVEN.set(self.0.take());
+    }
 }
 
 /// What the run was given, for what it may know without asking.

@@ -191,17 +191,23 @@ impl Draft {
         keys
     }
 
-    /// The store's documents with the run's own laid over them. `found` must hold `limit` documents beside those that the run has written, where there are as many.
-    pub(crate) fn overlay(&self, collection: &str, find: &Find, found: Vec<Document>) -> Vec<Json> {
+    /// The store's documents with the run's own laid over them. `written`: those of the collection that the run had written when the store was
+    /// asked; what another branch has written since is as the store has it. `found` must hold `limit` documents beside them, where there are as
+    /// many.
+    pub(crate) fn overlay(
+        &self,
+        written: &[DocumentKey],
+        find: &Find,
+        found: Vec<Document>,
+    ) -> Vec<Json> {
         let order = find.order.as_ref();
-        let written = self.written(collection);
         let mut documents: Vec<(Rank, Json)> = found
             .into_iter()
             .filter(|document| written.binary_search_by(|key| (*key.id).cmp(&document.id)).is_err())
             .map(|document| (Rank::of(order, &document.id, &document.body), document.body))
             .collect();
         for key in written {
-            if let State::Present { body, .. } = self.state(&key)
+            if let State::Present { body, .. } = self.state(key)
                 && find.filter.matches(&body)
             {
                 let rank = Rank::of(order, &key.id, &body);
@@ -433,7 +439,8 @@ mod tests {
         let stored = |id: &str| Document { id: id.into(), body: json("{\"s\":1}") };
         let all = Filter::default();
         let find = Find { limit: 2, ..Find::default() };
-        let found = draft.overlay("users", &find, vec![stored("a"), stored("c"), stored("d")]);
+        let written = draft.written("users");
+        let found = draft.overlay(&written, &find, vec![stored("a"), stored("c"), stored("d")]);
         assert_eq!(found, [json("{\"s\":1,\"id\":\"a\"}"), json("{\"s\":1,\"id\":\"b\"}")]);
         let stored = [(key("b"), Read::Absent), (key("c"), found_one())];
         assert_eq!(draft.recount(&all, 3, &stored), 3);
@@ -465,7 +472,7 @@ mod tests {
             let order = Order::parse("-at");
             let after = after.map(|(id, at)| Rank::of(order.as_ref(), id, &stored(id, at).body));
             let find = Find { order, after, limit, ..Find::default() };
-            let found = draft.overlay("users", &find, found.clone());
+            let found = draft.overlay(&draft.written("users"), &find, found.clone());
             let id =
                 |Json(body): &Json| object(&Json(body.clone()))["id"].as_str().unwrap().to_owned();
             found.iter().map(id).collect::<Vec<_>>()

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::imports::Imports;
@@ -39,6 +39,17 @@ pub(crate) struct Script {
     pub(crate) reads: Reads,
     /// Runs of it, on any worker, that allocated without bound.
     pub(crate) runaways: AtomicU32,
+    /// Bytes that its runs, on any worker, have left behind.
+    pub(crate) leaked: AtomicU64,
+}
+
+impl Script {
+    /// Counts what a run has left behind.
+    pub(crate) fn has_leaked(&self, bytes: u64) {
+        if bytes > 0 {
+            self.leaked.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
 }
 
 /// `[vars]` of config.

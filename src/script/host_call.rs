@@ -3,6 +3,7 @@
 //! (the live runtime, a test, a replay) is the driver's choice.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -161,10 +162,23 @@ pub(crate) enum HostReply {
     Document(Option<Json>),
     /// Several, each with its `id` inside.
     Documents(Vec<Json>),
+    /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
+    RunHere,
     /// Thrown into the script as a map with `code` and `message`; the script may catch it.
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.
     Ended,
+}
+
+/// Sets the seeds of branches apart from whatever else follows from a run's seed.
+const PARALLEL: u64 = 0x7061_7261_6c6c_656c;
+
+/// One number of two, so that neighbours have nothing in common (the finalizer of SplitMix64, Steele and others, 2014).
+fn mixed(seed: u64, number: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(number.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// Why a call failed, in the words that scripts see.
@@ -176,7 +190,7 @@ pub(crate) struct HostError {
     pub(crate) message: Box<str>,
 }
 
-/// What a run knows without asking, fixed at its start.
+/// What a run, or a branch of one, knows without asking, fixed at its start.
 #[derive(Debug)]
 pub(crate) struct Given {
     /// The run's own time at its start; `now()` counts on from it.
@@ -186,8 +200,9 @@ pub(crate) struct Given {
     /// `uuid()` follows from it, so that a rerun of a job makes the same ones.
     pub(crate) seed: u64,
     uuids: Cell<u64>,
+    parallels: Cell<u64>,
     /// For log lines: the event or request, and the script.
-    pub(crate) subject: Box<str>,
+    pub(crate) subject: Rc<str>,
     /// Its name.
     pub(crate) script: Arc<str>,
 }
@@ -201,8 +216,29 @@ impl Given {
             started,
             seed,
             uuids: Cell::new(0),
+            parallels: Cell::new(0),
             subject: subject.into(),
             script: Arc::clone(script),
+        }
+    }
+
+    /// The number of the next call of `parallel`.
+    pub(crate) fn next_parallel(&self) -> u64 {
+        self.parallels.replace(self.parallels.get() + 1)
+    }
+
+    /// What a branch is given: the same, but for chance. That follows from where the branch stands and not from when it runs, so that a rerun
+    /// makes the same.
+    pub(crate) fn branch(&self, parallel: u64, index: usize) -> Self {
+        let place = mixed(mixed(self.seed ^ PARALLEL, parallel), index as u64);
+        Self {
+            started_at: self.started_at,
+            started: self.started,
+            seed: place,
+            uuids: Cell::new(0),
+            parallels: Cell::new(0),
+            subject: Rc::clone(&self.subject),
+            script: Arc::clone(&self.script),
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use rhai::{AST, ASTNode, Array, Dynamic, Expr, FnPtr, Map, ParseError, Scope, Stmt};
 
@@ -85,7 +85,7 @@ impl Loader {
     fn set_up(&self, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
         let limit = |ending| Box::new(refusal::limit(candidate.site(), ending));
         let (shared, judged) = (Rc::clone(&self.shared), candidate.clone());
-        let mut coroutine = Coroutine::new(&self.stacks, move || judge(&shared, &judged))
+        let mut coroutine = Coroutine::aside(&self.stacks, move || judge(&shared, &judged))
             .map_err(|_| limit(Ending::Stack))?;
         let mut balance = memory::Balance::default();
         let charged = memory::enter(&mut balance, self.memory_budget, coroutine::suspend_for_good);
@@ -104,7 +104,7 @@ impl Loader {
             Step::Done(Ok(_)) if let Some(ending) = ended => Err(limit(ending)),
             Step::Done(judged) => judged,
             Step::Runaway => Err(limit(Ending::Memory)),
-            Step::Slice | Step::Call(_) => Err(limit(Ending::Cpu)),
+            Step::Slice | Step::Call(_) | Step::Branches(_) => Err(limit(Ending::Cpu)),
             Step::Panicked => Err(Box::new(refusal::panicked(candidate.site()))),
         }
     }
@@ -347,6 +347,7 @@ fn script(
         handlers,
         queries: Vec::new(),
         runaways: AtomicU32::new(0),
+        leaked: AtomicU64::new(0),
         reads: Reads { payload: names("payload"), headers: names("headers"), text: names("text") },
     }
 }

@@ -1,12 +1,13 @@
-//! Drive one run of a handler from start to end: slices, CPU and wall budget, memory, cancellation. It decides when a script stops and
-//! nothing else; what a script asks for is done by the `Perform` that the caller passes.
+//! One run of a handler from start to end: what goes in, what it may use, what comes out. `strand` drives its coroutine and `branches` those of
+//! `parallel`; what a script asks for is done by the `Perform` that the caller passes.
 //!
-//! Dropping the future cancels the run: its coroutine is unwound on its own stack.
+//! Dropping the future cancels the run: its coroutines are unwound, each on its own stack, the branches first.
 
-use std::future::Future;
-use std::pin::Pin;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rhai::{Dynamic, EvalAltResult};
 
@@ -15,21 +16,19 @@ use super::api::event::{self, EventInput};
 use super::api::request::{self, RequestInput};
 use super::api::respond::{self, Answer};
 use super::compiled::Compiled;
-use super::coroutine::{self, Coroutine, Stacks, Step};
-use super::current::{self, Phase};
+use super::coroutine::{Coroutine, Stacks};
 use super::diagnose::{self, Circumstances};
 use super::host_call::{AttemptEnd, Given, HostCall, HostReply};
 use super::load::file_of;
+use super::places::Place;
+use super::strand::{Common, Fault, Strand};
 use crate::frame::Frame;
-use crate::{clock, memory, units};
-
-/// How long a script may keep its worker before the others get their turn.
-const SLICE: Duration = Duration::from_micros(500);
+use crate::{memory, units};
 
 /// Does what a script asks. The live runtime is one; tests bring another.
 pub(crate) trait Perform {
-    /// Does one call. Dropping what it returns gives it up.
-    fn perform(&mut self, call: HostCall) -> Performed<'_>;
+    /// Does one call. Dropping what it returns gives it up. Branches of a run may have several calls under way, in any order.
+    fn perform(&self, call: HostCall) -> Performed<'_>;
 
     /// Bytes that the run holds here, such as writes that wait for its commit; they count against its memory.
     fn held_bytes(&self) -> usize;
@@ -85,7 +84,8 @@ pub(crate) struct Limits {
 pub(crate) struct End {
     /// What the handler returned, or why it did not.
     pub(crate) result: Result<Answer, Failure>,
-    /// Bytes that the run left behind: a cycle of closures, or what a runaway held. Everything else is counted exactly, so it is 0.
+    /// Bytes that the run left behind: a cycle of closures, or what a runaway held. Everything else is counted exactly, so it is 0. The script
+    /// has them in its own account already.
     pub(crate) leaked: u64,
 }
 
@@ -116,150 +116,75 @@ pub(crate) enum Failure {
     Panicked,
     /// No stack could be had.
     NoStack,
+    /// Its script is stopped until it is saved again, for what its runs have done before.
+    Stopped(Stopped),
 }
 
-/// Runs to the end.
-pub(crate) async fn run(stacks: &Rc<Stacks>, task: Task, perform: &mut dyn Perform) -> End {
+/// What stops a script.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stopped {
+    /// Runs of it allocated without bound.
+    RanAway,
+    /// Runs of it left memory behind that nothing gives back.
+    Leaked,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::RanAway => {
+                "its script is stopped until it is saved again: its runs allocated without bound (`scripts.memory_budget`)"
+            }
+            Self::Leaked => {
+                "its script is stopped until it is saved again: its runs left too much memory behind, closures that hold each other"
+            }
+        })
+    }
+}
+
+/// Runs to the end. Without a place it takes one now, and gives up where there is none.
+pub(crate) async fn run(
+    stacks: &Rc<Stacks>,
+    place: Option<Place>,
+    task: Task,
+    perform: &dyn Perform,
+) -> End {
     let Task { compiled, handler, input, given, limits } = task;
     let body = {
         // The input is not the run's own memory, so its last owner stands outside.
         let (compiled, input) = (Rc::clone(&compiled), input.clone());
         move || finish(&compiled, handler, &input, &limits)
     };
-    let Ok(coroutine) = Coroutine::new(stacks, body) else {
+    let place = place.or_else(|| stacks.enter_now());
+    let Some(Ok(coroutine)) = place.map(|place| Coroutine::new(stacks, place, body)) else {
         return End { result: Err(Failure::NoStack), leaked: 0 };
     };
-    let deadline = given.started + limits.timeout;
-    let mut active = Active {
-        coroutine,
-        given,
-        limits,
-        balance: memory::Balance::default(),
-        cpu: Duration::ZERO,
-        ending: None,
+    let common = Common::new(stacks, compiled, perform, limits, given.started);
+    let result = {
+        let mut strand = Strand::new(&common, coroutine, Some(Rc::clone(&given)), 0);
+        let mut driving = pin!(strand.drive());
+        poll_fn(|context| {
+            common.begin_turn();
+            driving.as_mut().poll(context)
+        })
+        .await
     };
-    let result = active.drive(perform, deadline).await;
-    // A panic's own traces cannot be told from what the script left.
-    let leaked = match &result {
-        Err(Failure::Panicked) => 0,
-        _ => active.balance.bytes(),
+    let result = match result {
+        Ok(result) => judged(&common, result),
+        Err(Fault::Runaway) => Err(Failure::Runaway),
+        Err(Fault::Panicked) => Err(Failure::Panicked),
     };
-    End { result, leaked }
+    End { result, leaked: common.left_behind() }
 }
 
-/// A run between two slices.
-struct Active {
-    coroutine: Coroutine<Result<Answer, Failure>>,
-    given: Rc<Given>,
-    limits: Limits,
-    balance: memory::Balance,
-    cpu: Duration,
-    /// Sticky: once set, every hook and every host call of the run obeys it.
-    ending: Option<Ending>,
-}
-
-impl Active {
-    async fn drive(
-        &mut self,
-        perform: &mut dyn Perform,
-        deadline: Instant,
-    ) -> Result<Answer, Failure> {
-        let mut reply = HostReply::Unit;
-        loop {
-            let (step, now) = self.resume(reply, perform.held_bytes());
-            if self.ending.is_none() && matches!(step, Step::Slice | Step::Call(_)) {
-                self.ending = self.spent(now, deadline);
-            }
-            reply = match step {
-                Step::Done(result) => return self.judged(result),
-                Step::Panicked => return Err(Failure::Panicked),
-                Step::Runaway => return Err(Failure::Runaway),
-                Step::Slice | Step::Call(_) if self.ending.is_some() => HostReply::Ended,
-                Step::Slice => {
-                    tokio::task::yield_now().await;
-                    HostReply::Unit
-                }
-                Step::Call(call) => self.answer(call, perform, deadline).await,
-            };
-        }
-    }
-
-    /// One slice, and when it was over: everything that natives and the allocator look for is in place exactly as long as it lasts.
-    fn resume(
-        &mut self,
-        reply: HostReply,
-        held_elsewhere: usize,
-    ) -> (Step<Result<Answer, Failure>>, Instant) {
-        let started = clock::instant();
-        let running = current::enter(current::Slice {
-            phase: Phase::Handler,
-            ending: self.ending,
-            ends: started + SLICE,
-            held_elsewhere,
-            given: Some(Rc::clone(&self.given)),
-        });
-        let charged =
-            memory::enter(&mut self.balance, self.limits.memory, coroutine::suspend_for_good);
-        let step = self.coroutine.resume(reply);
-        drop(charged);
-        self.ending = self.ending.or_else(|| running.ending());
-        drop(running);
-        let now = clock::instant();
-        self.cpu += now.saturating_duration_since(started);
-        (step, now)
-    }
-
-    fn spent(&self, now: Instant, deadline: Instant) -> Option<Ending> {
-        if self.cpu > self.limits.cpu {
-            return Some(Ending::Cpu);
-        }
-        (now >= deadline).then_some(Ending::Timeout)
-    }
-
-    async fn answer(
-        &mut self,
-        call: HostCall,
-        perform: &mut dyn Perform,
-        deadline: Instant,
-    ) -> HostReply {
-        match perform.perform(call) {
-            Performed::Now(reply) => reply,
-            Performed::Later(later) => {
-                match tokio::time::timeout_at(deadline.into(), later).await {
-                    Ok(reply) => reply,
-                    Err(_elapsed) => {
-                        self.ending = Some(Ending::Timeout);
-                        HostReply::Ended
-                    }
-                }
-            }
-        }
-    }
-
-    /// An ending counts even where the script came to an end of its own by swallowing it.
-    fn judged(&self, result: Result<Answer, Failure>) -> Result<Answer, Failure> {
-        match self.ending {
-            None => result,
-            Some(ending) => Err(match result {
-                Err(Failure::Ended { frame, .. }) => Failure::Ended { ending, frame },
-                _ => Failure::Ended { ending, frame: None },
-            }),
-        }
-    }
-}
-
-/// A run that nobody waits for any more is unwound, and whatever stops the unwinding finds that the run has ended.
-impl Drop for Active {
-    fn drop(&mut self) {
-        let _running = current::enter(current::Slice {
-            phase: Phase::Handler,
-            ending: self.ending.or(Some(Ending::Cancelled)),
-            ends: self.given.started,
-            held_elsewhere: 0,
-            given: None,
-        });
-        self.coroutine.unwind();
-    }
+/// An ending counts even where the script came to an end of its own by swallowing it. Where a branch met it, that place is told.
+fn judged(common: &Common<'_>, result: Result<Answer, Failure>) -> Result<Answer, Failure> {
+    let Some(ending) = common.ending() else { return result };
+    let own = match result {
+        Err(Failure::Ended { frame, .. }) => frame,
+        _ => None,
+    };
+    Err(Failure::Ended { ending, frame: common.frame_of_branch().or(own) })
 }
 
 /// Inside the coroutine: input to value, the handler, its result to plain data. Every value is dropped in here.
@@ -302,7 +227,8 @@ fn second_of(input: &Input) -> Option<Dynamic> {
     }
 }
 
-fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResult) -> Failure {
+/// What an error of the script comes to.
+pub(super) fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResult) -> Failure {
     let ending = Ending::of(error);
     let frame = |error: &EvalAltResult| {
         let script = &compiled.script;

@@ -212,7 +212,8 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
             ending: Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack,
             ..
         }
-        | Failure::Runaway => Problem::ScriptLimit.answer(id),
+        | Failure::Runaway
+        | Failure::Stopped(_) => Problem::ScriptLimit.answer(id),
         Failure::Ended { ending: Ending::Cancelled, .. }
         | Failure::NoStack
         | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable.answer(id),

@@ -137,6 +137,7 @@ pub(super) async fn run(
             script,
             handler: at.handler,
             input: input.clone(),
+            place: None,
             given: Given::new(seed, subject.clone(), &script.name),
             timeout: handler.options.timeout.or(timeout),
         };
@@ -199,7 +200,10 @@ fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
             tracing::error!(%request, script, "a function of Rhaiway panicked, called by `{script}`; this is a bug worth reporting");
         }
         Failure::NoStack => {
-            tracing::warn!(%request, script, "no stack for a run of `{script}` could be had");
+            tracing::warn!(%request, script, "there is no place for another run of `{script}` (`scripts.max_runs`), or no stack for it");
+        }
+        Failure::Stopped(stopped) => {
+            tracing::error!(%request, script, "a request to `{script}` was refused: {stopped}");
         }
     }
 }

@@ -9,6 +9,7 @@ pub(crate) mod form;
 pub(crate) mod log;
 mod moment;
 mod options;
+mod parallel;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
@@ -43,6 +44,7 @@ pub(super) fn register(module: &mut Module) {
     attempt::register(module);
     log::register(module);
     moment::register(module);
+    parallel::register(module);
     vars::register(module);
 }
 

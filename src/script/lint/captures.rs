@@ -95,10 +95,11 @@ impl Lint<'_> {
     /// `for id in ids { calls.push(|| fetch(id)) }`: all closures see the last `id`.
     pub(super) fn loop_captures<T>(&mut self, captured: &[(Ident, T)], around: &[ASTNode<'_>]) {
         for (ident, _) in captured {
-            let Some(at) = around.iter().rposition(|node| binds(node, &ident.name)) else {
+            let Some(at) = around.iter().rposition(|node| changes(node, &ident.name)) else {
                 continue;
             };
-            if !around[at..].iter().any(keeps) {
+            let ASTNode::Stmt(turn) = around[at] else { continue };
+            if !outlives(&around[at..], turn) {
                 continue;
             }
             let name = cut(&ident.name);
@@ -107,6 +108,11 @@ impl Lint<'_> {
             frame.help.push(format!(
                 "write `let own = {name};` in the loop and use `own` in the closure"
             ));
+            if let Stmt::For(..) = turn {
+                frame.help.push(format!(
+                    "or hand the list over, in place of the loop: `parallel(list, |{name}| …)`"
+                ));
+            }
         }
     }
 
@@ -189,23 +195,114 @@ fn hides(site: Site<'_>, name: &str, span: Range<usize>) -> Frame {
         .help("give it another name, if ours is to be reached here")
 }
 
-/// Whether this node is the loop that gives the name its values.
-fn binds(node: &ASTNode<'_>, name: &str) -> bool {
-    match node {
-        ASTNode::Stmt(Stmt::For(parts, _)) => {
-            parts.0.name == name || parts.1.as_ref().is_some_and(|counter| counter.name == name)
+/// Whether this node is a loop that gives the name another value in each turn: its own variable, or one from outside that it changes.
+fn changes(node: &ASTNode<'_>, name: &str) -> bool {
+    let ASTNode::Stmt(turn @ (Stmt::For(..) | Stmt::While(..) | Stmt::Do(..))) = node else {
+        return false;
+    };
+    if let Stmt::For(parts, _) = turn
+        && (parts.0.name == name || parts.1.as_ref().is_some_and(|counter| counter.name == name))
+    {
+        return true;
+    }
+    let assigns = |nodes: &[ASTNode<'_>]| match nodes.last() {
+        Some(ASTNode::Stmt(Stmt::Assignment(parts))) => variable(&parts.1.lhs) == Some(name),
+        _ => false,
+    };
+    !declares(turn, name) && any(turn, assigns)
+}
+
+/// Whether the closure at the end of this way, which begins with a turn of a loop, is still there when the turn is over: it is put into
+/// something from outside, itself or by way of a variable.
+fn outlives(way: &[ASTNode<'_>], turn: &Stmt) -> bool {
+    if (1..=way.len()).any(|end| keeps(&way[..end], turn)) {
+        return true;
+    }
+    let held = way.iter().find_map(|node| match node {
+        ASTNode::Stmt(Stmt::Var(parts, ..)) => Some(parts.0.name.as_str()),
+        _ => None,
+    });
+    let hands_on = |nodes: &[ASTNode<'_>]| {
+        let [way @ .., ASTNode::Expr(expr)] = nodes else { return false };
+        let literals = way
+            .iter()
+            .rev()
+            .take_while(|node| matches!(node, ASTNode::Expr(Expr::Array(..) | Expr::Map(..))));
+        let end = way.len() - literals.count();
+        variable(expr).is_some() && variable(expr) == held && keeps(&way[..end], turn)
+    };
+    any(turn, hands_on)
+}
+
+/// Whether the last node of this way puts what is inside it into something that was there before the turn.
+fn keeps(way: &[ASTNode<'_>], turn: &Stmt) -> bool {
+    let from_outside = |root: Option<&str>| root.is_none_or(|root| !declares(turn, root));
+    match way.last() {
+        Some(ASTNode::Expr(Expr::MethodCall(call, _))) => {
+            KEEPING.contains(&call.name.as_str()) && from_outside(receiver(way))
+        }
+        Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) => {
+            KEEPING.contains(&call.name.as_str())
+                && !call.is_qualified()
+                && from_outside(call.args.first().and_then(root))
+        }
+        Some(ASTNode::Stmt(Stmt::Assignment(parts))) => {
+            let target = &parts.1.lhs;
+            let adds = parts.0.is_op_assignment()
+                || variable(target).is_none_or(|name| mentions(&parts.1.rhs, name));
+            adds && from_outside(root(target))
         }
         _ => false,
     }
 }
 
-/// Whether a closure inside this node outlives the turn of the loop that makes it.
-fn keeps(node: &ASTNode<'_>) -> bool {
-    match node {
-        ASTNode::Expr(Expr::MethodCall(call, _)) => KEEPING.contains(&call.name.as_str()),
-        ASTNode::Stmt(Stmt::Assignment(parts)) => {
-            parts.0.is_op_assignment() || !matches!(parts.1.lhs, Expr::Variable(..))
-        }
-        _ => false,
+/// The variable that the call at the end of this way is made on: `calls` of `calls.list.push(…)`.
+pub(super) fn receiver<'a>(way: &'a [ASTNode<'_>]) -> Option<&'a str> {
+    let chain = way.iter().rev().skip(1).map_while(|node| match node {
+        ASTNode::Expr(expr @ (Expr::Dot(..) | Expr::Index(..))) => Some(*expr),
+        _ => None,
+    });
+    chain.last().and_then(root)
+}
+
+/// The variable at the start of `a.b[c]`.
+pub(super) fn root(expr: &Expr) -> Option<&str> {
+    let mut target = expr;
+    while let Expr::Dot(chain, ..) | Expr::Index(chain, ..) = target {
+        target = &chain.lhs;
     }
+    variable(target)
+}
+
+fn variable(expr: &Expr) -> Option<&str> {
+    match expr {
+        Expr::Variable(parts, ..) if parts.2.is_empty() => Some(parts.1.as_str()),
+        _ => None,
+    }
+}
+
+fn mentions(expr: &Expr, name: &str) -> bool {
+    let mut found = false;
+    expr.walk(&mut Vec::new(), &mut |nodes: &[ASTNode<'_>]| {
+        found |= matches!(nodes.last(), Some(ASTNode::Expr(expr)) if variable(expr) == Some(name));
+        !found
+    });
+    found
+}
+
+/// Whether a variable of that name is made anew in each turn.
+pub(super) fn declares(turn: &Stmt, name: &str) -> bool {
+    any(
+        turn,
+        |nodes| matches!(nodes.last(), Some(ASTNode::Stmt(Stmt::Var(parts, ..))) if parts.0.name == name),
+    )
+}
+
+fn any(stmt: &Stmt, mut is: impl FnMut(&[ASTNode<'_>]) -> bool) -> bool {
+    let mut found = false;
+    stmt.walk(&mut Vec::new(), &mut |nodes: &[ASTNode<'_>]| {
+        found |= is(nodes);
+        !found
+    });
+    found
 }

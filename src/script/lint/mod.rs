@@ -11,6 +11,7 @@ use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 use crate::frame::{Frame, Severity};
 use crate::script::diagnose::{Names, Site, Text, bounded, is_anonymous};
 
+mod branches;
 mod calls;
 mod captures;
 mod values;
@@ -40,6 +41,7 @@ pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> 
         used_modules: BTreeSet::new(),
         dotted: BTreeMap::new(),
         mapped: BTreeSet::new(),
+        branches: BTreeSet::new(),
         frames: Vec::new(),
     };
     ast.walk(&mut |nodes| {
@@ -48,6 +50,7 @@ pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> 
     });
     lint.definitions(ast);
     lint.function_ends(ast);
+    lint.lost_changes(ast);
     lint.unused_imports();
     let mut frames: Vec<Frame> = lint.frames.into_iter().map(bounded).collect();
     frames
@@ -137,6 +140,8 @@ struct Lint<'a> {
     dotted: BTreeMap<(String, usize), Position>,
     /// Closures whose value is used by the function that they are given to: `list.map(|x| …)`.
     mapped: BTreeSet<String>,
+    /// Closures that `parallel` is to run.
+    branches: BTreeSet<String>,
     frames: Vec<Frame>,
 }
 
@@ -152,11 +157,13 @@ impl Lint<'_> {
             | ASTNode::Stmt(Stmt::FnCall(call, position)) => {
                 self.mentions(&call.namespace);
                 self.plain_call(call, *position);
+                self.branches_of(call);
                 self.handler_captures(call, around);
                 self.division(call, *position);
             }
             ASTNode::Expr(Expr::MethodCall(call, position)) => {
                 self.dotted_call(call, *position);
+                self.branches_of(call);
                 self.lost_in_place(call, *position, nodes);
             }
             ASTNode::Expr(Expr::Variable(parts, _, position)) => {

@@ -225,8 +225,63 @@ fn closures_of_a_loop_that_outlive_their_turn_are_an_error() {
         "sees the last `i`",
         "",
     );
+    for turn in [
+        "for id in [1, 2] { push(calls, || fetch(id)) }",
+        "for id in [1, 2] { calls = calls + [|| fetch(id)]; }",
+        "for id in [1, 2] { let f = || fetch(id); calls.push(f); }",
+        "for id in [1, 2] { calls.push(#{ run: || fetch(id) }); }",
+        "let id = 0; while id < 3 { id += 1; calls.push(|| fetch(id)); }",
+        "let id = 0; loop { id += 1; calls.push(|| fetch(id)); if id > 2 { break; } }",
+    ] {
+        let at = format!("3:{}", turn.find("fetch(id)").unwrap() + "fetch(".len() + 1);
+        refuse(&format!("{start}{turn}"), "E0212", &at, "sees the last `id`", "write `let own");
+    }
+    refuse(
+        &format!("{start}for id in [1, 2] {{ calls.push(|| fetch(id)) }}"),
+        "E0212",
+        "3:40",
+        "sees the last `id`",
+        "`parallel(list, |id| …)`",
+    );
+    // What is made and used up within the turn sees its own.
+    for turn in [
+        "for id in [1, 2] { parallel([|| fetch(id), || fetch(id + 1)]); }",
+        "for id in [1, 2] { let now = []; now.push(|| fetch(id)); parallel(now); }",
+        "for id in [1, 2] { let f = || fetch(id); calls.push(f.call()); }",
+        "let id = 0; while id < 3 { id += 1; let own = id; calls.push(|| fetch(own)); }",
+        "let other = 5; for id in [1, 2] { calls.push(|| fetch(other)); }",
+        "parallel([1, 2], |id| fetch(id));",
+    ] {
+        accept(&format!("{start}{turn}"));
+    }
     accept(&format!("{start}for id in [1, 2] {{ let own = id; calls.push(|| fetch(own)) }}"));
     accept(&format!("{start}for id in [1, 2] {{ calls.filter(|x| x == id); }}"));
+}
+
+#[test]
+fn changes_that_parallel_does_not_bring_back_are_a_warning() {
+    let handler = |body: &str| {
+        format!("get(\"/x\", |req| {{\nlet total = 0; let seen = [];\n{body}\n[total, seen]\n}});")
+    };
+    for (body, name) in [
+        ("parallel([1, 2], |x| total += x);", "total"),
+        ("parallel([1, 2], |x| { total = total + x; });", "total"),
+        ("parallel([1, 2], |x| { seen.push(x); });", "seen"),
+        ("parallel([|| 1, || { seen[0] = 2; }]);", "seen"),
+        ("[1, 2].parallel(|x| { total += x; x });", "total"),
+    ] {
+        let at = format!("3:{}", body.find(name).unwrap() + 1);
+        warn(&handler(body), "E0240", &at, &format!("to `{name}` is lost"), "give the value back");
+    }
+    for body in [
+        "parallel([1, 2], |x| { total += x; total });",
+        "parallel([1, 2], |x| { seen.push(x); seen.len });",
+        "parallel([1, 2], |x| { let total = 1; total += x; });",
+        "[1, 2].for_each(|x| total += x);",
+        "for x in parallel([1, 2], |x| x + 1) { total += x; }",
+    ] {
+        accept(&handler(body));
+    }
 }
 
 #[test]
@@ -364,6 +419,7 @@ fn every_code_that_scripts_bring_has_a_page() {
         include_str!("../diagnose/compile.rs"),
         include_str!("../diagnose/run.rs"),
         include_str!("../diagnose/source.rs"),
+        include_str!("branches.rs"),
         include_str!("calls.rs"),
         include_str!("captures.rs"),
         include_str!("mod.rs"),

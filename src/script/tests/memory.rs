@@ -12,6 +12,32 @@ fn s14_cycles_of_closures_are_measured() {
 }
 
 #[test]
+fn s14_what_is_left_behind_is_counted_for_the_script_also_where_nobody_waits_any_more() {
+    let worker = Worker::with(super::MEMORY, 3);
+    let handlers = format!(
+        "get(\"/0\", |v| {{ for i in 0..100 {{ {CYCLE} }} 1 }});
+         get(\"/1\", |v| {{ for i in 0..100 {{ {CYCLE} }} sleep(\"10s\"); 1 }});
+         get(\"/2\", |v| {{ parallel([1, 2], |i| {{ for i in 0..50 {{ {CYCLE} }} sleep(\"10s\"); 1 }}) }});
+         get(\"/3\", |v| {{ let text = \"a text of some length\"; parallel([1, 2], |i| {{ let m = #{{ a: text }}; sleep(\"10s\"); m }}) }});"
+    );
+    let compiled = worker.script(&handlers);
+    let leaked = || compiled.script.leaked.load(std::sync::atomic::Ordering::Relaxed);
+    let end = worker.end(&compiled, 0, nothing);
+    assert_eq!(leaked(), end.leaked);
+    for (handler, expected) in [(1, end.leaked), (2, end.leaked), (3, 0)] {
+        let before = leaked();
+        super::block_on(async {
+            let run = worker.run(&compiled, handler, crate::script::run::Input::Made(nothing));
+            let waited = tokio::time::timeout(std::time::Duration::from_millis(50), run).await;
+            assert!(waited.is_err(), "it waits");
+        });
+        let left = leaked() - before;
+        assert!(left.abs_diff(expected) <= expected / 10, "{handler}: {left} of {expected} bytes");
+        worker.still_works(&compiled);
+    }
+}
+
+#[test]
 fn s14_runs_without_cycles_leave_not_a_byte() {
     let worker = Worker::new();
     let bodies = [
@@ -34,6 +60,11 @@ fn s14_runs_without_cycles_leave_not_a_byte() {
         "parse_json(\"no\")",
         "import \"lib/a\" as a; a::twice(21)",
         "let f = |x| x * 2; [1, 2, 3].map(f)",
+        "let m = #{ a: [1] }; parallel([|| m, || { sleep(\"1ms\"); m.a.len }, || uuid()]).len",
+        "let m = #{ a: [1] }; parallel([1, 2, 3], |i| { parallel([1, 2], |k| { sleep(\"1ms\"); m.a[0] + i + k }) }, #{ limit: 2 }).len",
+        "try { parallel([|| { sleep(\"1ms\"); throw \"a long enough text\" }, || throw #{ a: [1] }]); } catch (err) { return err; }",
+        "parallel([1, 2], |i| throw \"text\")",
+        "parallel([1, 2], || 1)",
         "sleep(\"1ms\"); [time::format(now()), hash::sha256(\"x\"), base64::encode(\"x\")].len",
     ];
     let bodies =

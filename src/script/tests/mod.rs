@@ -22,6 +22,7 @@ mod endings;
 mod loading;
 mod memory;
 mod nesting;
+mod parallel;
 
 /// The shipped budget.
 const MEMORY: u64 = 32 << 20;
@@ -63,6 +64,16 @@ impl Worker {
     }
 
     async fn run(&self, compiled: &Rc<Compiled>, handler: usize, input: Input) -> End {
+        self.run_with(compiled, handler, input, &Plain).await
+    }
+
+    async fn run_with(
+        &self,
+        compiled: &Rc<Compiled>,
+        handler: usize,
+        input: Input,
+        perform: &dyn Perform,
+    ) -> End {
         let task = Task {
             compiled: Rc::clone(compiled),
             handler,
@@ -70,7 +81,7 @@ impl Worker {
             given: Rc::new(Given::new(1, "req_test".to_owned(), &compiled.script.name)),
             limits: self.limits,
         };
-        run(&self.stacks, task, &mut Plain).await
+        run(&self.stacks, None, task, perform).await
     }
 
     /// Runs one handler to its end, and then the one that says 42.
@@ -120,6 +131,7 @@ fn outcome(end: &End) -> String {
         Err(Failure::Runaway) => "runaway".to_owned(),
         Err(Failure::Panicked) => "panicked".to_owned(),
         Err(Failure::NoStack) => "no stack".to_owned(),
+        Err(Failure::Stopped(stopped)) => stopped.to_string(),
     }
 }
 
@@ -148,7 +160,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 struct Plain;
 
 impl Perform for Plain {
-    fn perform(&mut self, call: HostCall) -> Performed<'_> {
+    fn perform(&self, call: HostCall) -> Performed<'_> {
         Performed::Now(match call {
             HostCall::Sleep(duration) => {
                 return Performed::Later(Box::pin(async move {

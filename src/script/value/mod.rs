@@ -9,6 +9,7 @@ pub(crate) mod filter;
 mod kind;
 mod print;
 mod read;
+pub(in crate::script) mod unshare;
 mod write;
 
 pub(crate) use buffer::{Buffer, Full, build};
