@@ -229,7 +229,10 @@ impl State {
         *job = Job { state: JobState::Running, attempt, due_at: None, error: None, ..job.clone() };
         let kept = self.events.get_mut(&key.event.0).unwrap();
         kept.jobs = jobs;
-        kept.claimed.push(key.n);
+        // Claimed twice it is given back once.
+        if !kept.claimed.contains(&key.n) {
+            kept.claimed.push(key.n);
+        }
         Committed::Yes
     }
 
