@@ -18,6 +18,7 @@ mod webhooks;
 mod scripting;
 mod sandbox;
 mod reload;
+mod live_config;
 mod operators;
 mod cli;
 mod tidy;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::future::ready;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::document::Content;
@@ -13,7 +14,7 @@ use crate::clock;
 /// A store that forgets everything when it is dropped.
 pub(crate) struct MemoryStore {
     state: Arc<Mutex<State>>,
-    max_pending: u64,
+    max_pending: AtomicU64,
 }
 
 #[derive(Default)]
@@ -36,7 +37,7 @@ struct Kept {
 
 impl MemoryStore {
     pub(crate) fn new(max_pending: u64) -> Self {
-        Self { state: Arc::default(), max_pending }
+        Self { state: Arc::default(), max_pending: max_pending.into() }
     }
 
     /// What a process that is killed and started again leaves: everything but its claims.
@@ -328,7 +329,11 @@ impl State {
 
 impl Store for MemoryStore {
     fn accept(&self, event: NewEvent) -> Answer<Accepted> {
-        self.with(|state| state.accept(event, self.max_pending))
+        self.with(|state| state.accept(event, self.max_pending.load(Ordering::Relaxed)))
+    }
+
+    fn set_max_pending(&self, max_pending: u64) {
+        self.max_pending.store(max_pending, Ordering::Relaxed);
     }
 
     fn finish(&self, finish: Finish) -> Answer<Committed> {
