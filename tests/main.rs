@@ -19,6 +19,7 @@ mod scripting;
 mod sandbox;
 mod reload;
 mod live_config;
+mod upgrade;
 mod operators;
 mod cli;
 mod tidy;
