@@ -19,6 +19,8 @@ mod scripting;
 mod sandbox;
 mod parallel;
 mod reload;
+mod live_config;
+mod upgrade;
 mod operators;
 mod cli;
 mod tidy;

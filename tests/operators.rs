@@ -399,6 +399,10 @@ fn in_terminal(project: &Project, environment: &[(&str, &str)], until: &str) -> 
         assert!(read > 0, "it ended:\n{shown}");
         shown.push_str(&String::from_utf8_lossy(&bytes[..read]));
     }
+    // Ctrl-C: were `script` killed, its child would take the hang-up for a wish to reload and live on.
+    let mut keys = child.0.stdin.take().expect("it is piped");
+    std::io::Write::write_all(&mut keys, b"\x03").expect("it is typed");
+    eventually("it ends", || child.0.try_wait().expect("its state is known"));
     shown
 }
 

@@ -78,7 +78,7 @@ const CRATES: [(&str, &[&str]); 12] = [
     ("clap", &["cli/"]),
     ("anyhow", &["cli/"]),
     ("tracing_subscriber", &["cli/logging.rs"]),
-    ("notify", &["runtime/reload.rs"]),
+    ("notify", &["runtime/watch.rs"]),
     // The table of schemes is a TOML file in the binary.
     ("toml", &["config/", "webhook/scheme.rs"]),
     ("annotate_snippets", &["frame.rs"]),

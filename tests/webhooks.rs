@@ -175,7 +175,7 @@ fn w5_a_duplicate_that_arrives_before_the_first_is_committed_is_answered_only_af
 }
 
 /// The request as stored: how an event came.
-fn stored_request(project: &Project, delivery_id: &str) -> serde_json::Value {
+pub(crate) fn stored_request(project: &Project, delivery_id: &str) -> serde_json::Value {
     let question = "SELECT request FROM payloads JOIN events USING (seq) WHERE delivery_id = ?1";
     let request: String =
         database(project).query_row(question, [delivery_id], |row| row.get(0)).unwrap();

@@ -185,12 +185,15 @@ async fn status(State(shared): State<Shared>) -> Response {
         Err(error) => return unavailable(&error),
     };
     let generation = shared.process.current.load();
+    let differs = shared.process.differs.load();
     Json(wire::Status {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         generation: generation.number,
         scripts: generation.scripts.len(),
         broken_scripts: generation.broken.iter().map(ToString::to_string).collect(),
+        config_problems: differs.problems.clone(),
+        waits_for_restart: differs.waiting.iter().map(ToString::to_string).collect(),
         pending: counts.pending,
         dead_letters: counts.dead,
         scheduled: counts.scheduled,

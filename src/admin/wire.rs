@@ -99,6 +99,10 @@ pub(crate) struct Status {
     pub(crate) scripts: usize,
     /// Names of those that have never loaded.
     pub(crate) broken_scripts: Vec<String>,
+    /// Why config as it is in its files, or what scripts make of it, is not used; none where it is.
+    pub(crate) config_problems: Vec<String>,
+    /// Keys of config whose change waits for a restart.
+    pub(crate) waits_for_restart: Vec<String>,
     /// Events that are not at their end.
     pub(crate) pending: u64,
     /// Events with a dead job.

@@ -20,6 +20,8 @@ const PAGES: &[(&str, &str)] = &[
     ("E0110", include_str!("E0110.md")),
     ("E0111", include_str!("E0111.md")),
     ("E0112", include_str!("E0112.md")),
+    ("E0113", include_str!("E0113.md")),
+    ("E0114", include_str!("E0114.md")),
 ];
 
 fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -18,6 +18,7 @@ mod welcome;
 
 use self::output::Output;
 use crate::config::{self, Config, How};
+use crate::frame::Frame;
 use crate::webhook::scheme::Scheme;
 
 /// Webhooks and third-party calls as small Rhai scripts: verified, durable, fast.
@@ -112,13 +113,18 @@ pub(crate) fn main() -> ExitCode {
 
 /// The configuration, or its problems on stderr.
 fn load_config(output: &Output, path: &Path) -> Option<Config> {
-    match config::load(path, How { development: false, known_schemes: &schemes() }) {
+    match read_config(path) {
         Ok(config) => Some(config),
         Err(frames) => {
             output.frames(&frames);
             None
         }
     }
+}
+
+/// As it is read at the start, and again whenever it changes.
+fn read_config(path: &Path) -> Result<Config, Vec<Frame>> {
+    config::load(path, How { development: false, known_schemes: &schemes() })
 }
 
 /// Schemes that config may name, `none` apart, which config knows by itself.

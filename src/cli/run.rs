@@ -7,8 +7,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::logging::{self, Log, Printer};
 use super::output::Output;
-use super::{Exit, block_on, load_config, welcome};
+use super::{Exit, block_on, load_config, read_config, welcome};
 use crate::config::Config;
+use crate::config::live::Waiting;
 use crate::frame::{Frame, Severity};
 use crate::runtime::reload::Report;
 use crate::runtime::{self, Runtime, StartError, Stop, limits, runs_that_fit};
@@ -16,6 +17,8 @@ use crate::units;
 
 /// The code of a secret that is not set or not used.
 const SECRET_MISSING: &str = "E0110";
+/// Names of one line of the log; a file may have thousands of keys.
+const NAMES_MAX: usize = 20;
 /// Longer ways to this program are no help on a line of 80 columns.
 const PROGRAM_MAX: usize = 32;
 
@@ -36,7 +39,9 @@ async fn serve(output: &Output, log: &Log, config: Config) -> anyhow::Result<Exi
     let voice =
         Voice { is_terminal: output.is_terminal, colour: output.colour, printer: log.printer() };
     let reporting = voice.clone();
-    let starting = Runtime::start(config, move |report| reporting.report(report));
+    let path = config.path.clone();
+    let reread = Box::new(move || read_config(&path));
+    let starting = Runtime::start(config, reread, move |report| reporting.report(report));
     let started = tokio::select! {
         started = starting => started,
         () = signals.stop() => {
@@ -51,7 +56,7 @@ async fn serve(output: &Output, log: &Log, config: Config) -> anyhow::Result<Exi
         Err(error) => return Err(error.into()),
     };
     voice.warnings(&shown);
-    voice.welcome(&shown, &runtime);
+    voice.welcome(&runtime);
     let why = loop {
         tokio::select! {
             signal = signals.next() => match signal {
@@ -66,7 +71,7 @@ async fn serve(output: &Output, log: &Log, config: Config) -> anyhow::Result<Exi
     };
     tracing::info!(
         "stopping: what runs may end within {}",
-        units::print_duration(shown.server.shutdown_grace)
+        units::print_duration(runtime.process.current.load().config.server.shutdown_grace)
     );
     tokio::select! {
         stopped = runtime.stop(why) => stopped.context("the store could not be closed in good order")?,
@@ -124,8 +129,11 @@ struct Voice {
 }
 
 impl Voice {
-    /// What a look at the scripts came to.
+    /// What a look at config and scripts came to.
     fn report(&self, report: &Report) {
+        if report.mended {
+            tracing::info!("the configuration can be used again");
+        }
         for skipped in &report.skipped {
             tracing::warn!("not loaded: {skipped}");
         }
@@ -133,19 +141,61 @@ impl Voice {
             self.frame(frame);
         }
         if report.is_new && report.generation > 1 {
-            let (changed, removed) = (report.changed.join(", "), report.removed.join(", "));
-            let what = match (changed.as_str(), removed.as_str()) {
-                ("", "") => "nothing yet of a new script that does not load".to_owned(),
-                (_, "") => changed.clone(),
-                ("", _) => format!("without {removed}"),
-                _ => format!("{changed}; without {removed}"),
-            };
-            let generation = report.generation;
-            if self.is_terminal {
-                tracing::info!("reloaded {what} (generation {generation})");
-            } else {
-                tracing::info!(generation, changed, removed, "reloaded {what}");
+            self.reloaded(report);
+        }
+        for waiting in &report.waiting {
+            self.waits(waiting);
+        }
+        for key in &report.settled {
+            tracing::info!(key, "`{key}` is as it runs again, and waits for no restart");
+        }
+    }
+
+    /// What serves from now on.
+    fn reloaded(&self, report: &Report) {
+        let Report { generation, configured, changed, removed, problems, .. } = report;
+        let (config, changed, removed) = (names(configured), names(changed), names(removed));
+        let mut parts = Vec::new();
+        if !config.is_empty() {
+            parts.push(format!("config ({config})"));
+        }
+        if !changed.is_empty() {
+            parts.push(changed.clone());
+        }
+        if !removed.is_empty() {
+            parts.push(format!("without {removed}"));
+        }
+        let what = match parts.as_slice() {
+            [] if problems.is_empty() => "what served before".to_owned(),
+            [] => "nothing yet of a new script that does not load".to_owned(),
+            parts => parts.join("; "),
+        };
+        if self.is_terminal {
+            tracing::info!("reloaded {what} (generation {generation})");
+        } else {
+            tracing::info!(generation, config, changed, removed, "reloaded {what}");
+        }
+    }
+
+    /// A change of config that a restart must bring.
+    fn waits(&self, waiting: &Waiting) {
+        let Waiting { key, why, values } = waiting;
+        let what = match values {
+            Some((running, written)) => {
+                format!("it runs with {running}, and config says {written}")
             }
+            None => "its value comes from the environment and is not shown".to_owned(),
+        };
+        if self.is_terminal {
+            tracing::warn!("`{key}` waits for a restart, since {why}: {what}");
+        } else {
+            let (running, written) = values.clone().unwrap_or_default();
+            tracing::warn!(
+                key,
+                running,
+                written,
+                "`{key}` waits for a restart, since {why}: {what}"
+            );
         }
     }
 
@@ -191,8 +241,9 @@ impl Voice {
     }
 
     /// One screen: what is served, what is missing, what to try.
-    fn welcome(&self, config: &Config, runtime: &Runtime) {
+    fn welcome(&self, runtime: &Runtime) {
         let generation = runtime.process.current.load();
+        let config = &*generation.config;
         if self.is_terminal {
             let screen =
                 welcome::screen(config, &generation, runtime.address, &called_as(&config.path));
@@ -200,6 +251,15 @@ impl Voice {
         } else {
             tracing::info!(address = %runtime.address, generation = generation.number, scripts = generation.scripts.len(), webhooks = generation.webhooks.len(), "serving");
         }
+    }
+}
+
+/// Names in a list, the first of them where they are many.
+fn names(names: &[impl AsRef<str>]) -> String {
+    let shown: Vec<&str> = names.iter().take(NAMES_MAX).map(AsRef::as_ref).collect();
+    match names.len().saturating_sub(NAMES_MAX) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown.join(", ")),
     }
 }
 

@@ -107,10 +107,10 @@ fn next(config: &Config, generation: &Generation, program: &str) -> Vec<String> 
     }
     let Some(variable) = webhook.unset.first() else { return Vec::new() };
     let heading = match config.server.environment {
-        Environment::Development => {
-            "Set it, to the sender's or to one of your own to try with, and start again:"
+        Environment::Development => "Set it, to the sender's or to one of your own to try with:",
+        Environment::Production => {
+            "Set it in .env, which is read at once, or in the environment before a start."
         }
-        Environment::Production => "Set it in the environment or in .env, and start again.",
     };
     let mut lines = vec![String::new(), heading.to_owned()];
     if config.server.environment == Environment::Development {

@@ -53,11 +53,29 @@ pub(crate) fn load_text(
     let mut build =
         Build { check, variables, development, how, folder: folder(path), asked: &mut asked };
     let config = build.config(path, &file);
+    tell_of_files(variables, &mut report);
     if report.problems.is_empty() {
-        Ok(Config { variables: asked, notes: report.notes, ..config })
+        let files = files(path, variables);
+        Ok(Config { variables: asked, notes: report.notes, files, ..config })
     } else {
         Err(report.into_problems())
     }
+}
+
+/// What is to be said of files that hold one variable each. One that cannot be read is all that is wrong with its variable.
+fn tell_of_files(variables: &Variables, report: &mut Report) {
+    for (name, problem) in variables.file_problems() {
+        let unset = format!("`{name}` is not set");
+        report.problems.retain(|frame| frame.title != unset);
+        report.problems.push(problem);
+    }
+    report.notes.extend(variables.file_notes());
+}
+
+/// Everything that a configuration is read from.
+fn files(path: &Path, variables: &Variables) -> Vec<PathBuf> {
+    let beside = [".env", ".dev.vars"].map(|name| folder(path).join(name));
+    std::iter::once(path.to_owned()).chain(beside).chain(variables.files()).collect()
 }
 
 /// Asked before anything is filled, since it decides which files count; `.dev.vars` has no say in it.
@@ -125,6 +143,7 @@ impl Build<'_> {
             vars: self.vars(&file.vars),
             variables: Vec::new(),
             notes: Vec::new(),
+            files: Vec::new(),
         }
     }
 

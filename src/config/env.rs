@@ -1,28 +1,32 @@
-//! Which variable came from where: the process, then `.env`, then `.dev.vars`, the earlier one wins. Read once for each load of the
-//! configuration, never written. Values are wrapped from here on; a broken line is reported by its number, never by its text.
+//! Which variable came from where: the process, then a file of its own, then `.env`, then `.dev.vars`, the earlier one wins. Read once for each
+//! load of the configuration, never written. Values are wrapped from here on; a broken line is reported by its number, never by its text.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::io::Read;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use secrecy::{ExposeSecret, SecretString};
 
 use super::read::read_text;
+use super::secret_file::SecretFiles;
 use crate::frame::{Frame, Place};
 
 /// The variables of one load.
 #[derive(Default)]
 pub(crate) struct Variables {
     process: ByName,
+    files: SecretFiles,
     dot_env: ByName,
     dev_vars: ByName,
     dot_env_problems: Vec<Frame>,
     dev_vars_problems: Vec<Frame>,
+    /// The names that were looked up.
+    asked: RefCell<BTreeSet<String>>,
 }
 
 /// Where a variable was found.
@@ -30,6 +34,10 @@ pub(crate) struct Variables {
 pub(crate) enum Source {
     /// The environment of this process.
     Process,
+    /// The file that `NAME_FILE` of this process names.
+    SecretFile,
+    /// The folder that systemd makes for a service.
+    Credentials,
     /// `.env` in the folder of config.toml.
     DotEnv,
     /// `.dev.vars` in the folder of config.toml, in development only.
@@ -44,22 +52,56 @@ impl Variables {
     pub(crate) fn read(folder: &Path) -> Self {
         let (dot_env, dot_env_problems) = file(&folder.join(".env"));
         let (dev_vars, dev_vars_problems) = file(&folder.join(".dev.vars"));
-        Self { process: process(), dot_env, dev_vars, dot_env_problems, dev_vars_problems }
+        let (process, named, credentials) = process();
+        Self {
+            process,
+            files: SecretFiles::new(named, credentials),
+            dot_env,
+            dev_vars,
+            dot_env_problems,
+            dev_vars_problems,
+            asked: RefCell::default(),
+        }
     }
 
     /// The variable and where it came from; `.dev.vars` counts in development only. The value is `None` where it is not UTF-8.
     pub(super) fn find(&self, name: &str, development: bool) -> Option<(Option<&str>, Source)> {
-        let layers = [
-            (&self.process, Source::Process),
-            (&self.dot_env, Source::DotEnv),
-            (&self.dev_vars, Source::DevVars),
-        ];
+        self.asked.borrow_mut().insert(name.to_owned());
+        if let Some(value) = self.process.get(name) {
+            return Some((value.as_ref().map(SecretString::expose_secret), Source::Process));
+        }
+        if let Some((value, source)) = self.files.find(name) {
+            return Some((Some(value.expose_secret()), source));
+        }
+        let layers = [(&self.dot_env, Source::DotEnv), (&self.dev_vars, Source::DevVars)];
         let layers =
             layers.into_iter().filter(|(_, source)| development || *source != Source::DevVars);
         layers
             .filter_map(|(variables, source)| Some((variables.get(name)?, source)))
             .map(|(value, source)| (value.as_ref().map(SecretString::expose_secret), source))
             .next()
+    }
+
+    /// What is wrong with files of single variables, among those that were asked for, by the variable's name.
+    pub(super) fn file_problems(&self) -> Vec<(&str, Frame)> {
+        self.files.problems()
+    }
+
+    /// What deserves a word about files of single variables.
+    pub(super) fn file_notes(&self) -> Vec<Frame> {
+        let asked = self.asked.borrow();
+        let twice =
+            asked.iter().filter(|name| self.process.contains_key(*name) && self.files.names(name));
+        let twice = twice.map(|name| {
+            let title = format!("`{name}` and `{name}_FILE` are both set: `{name}` counts");
+            Frame::warning("E0113", title).help("set one of them; the file is not read")
+        });
+        twice.chain(self.files.notes()).collect()
+    }
+
+    /// The files of single variables that a change of would count.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.files.files()
     }
 
     /// Whether `.dev.vars`, which production does not read, holds this one.
@@ -88,6 +130,7 @@ impl Variables {
         for (source, name, value) in variables {
             let layer = match source {
                 Source::Process => &mut environment.process,
+                Source::SecretFile | Source::Credentials => panic!("these are files"),
                 Source::DotEnv => &mut environment.dot_env,
                 Source::DevVars => &mut environment.dev_vars,
             };
@@ -101,6 +144,8 @@ impl fmt::Display for Source {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::Process => "the process",
+            Self::SecretFile => "the file that its `_FILE` variable names",
+            Self::Credentials => "the credentials folder",
             Self::DotEnv => "`.env`",
             Self::DevVars => "`.dev.vars`",
         })
@@ -119,13 +164,19 @@ pub(super) fn is_variable_name(text: &str) -> bool {
         && !text.starts_with(|c: char| c.is_ascii_digit())
 }
 
-fn process() -> ByName {
-    let text = |text: OsString| text.into_string();
-    std::env::vars_os()
-        .filter_map(|(name, value)| {
-            Some((text(name).ok()?, text(value).ok().map(SecretString::from)))
-        })
-        .collect()
+/// Every variable of this process; the paths that those ending in `_FILE` give, by what stands before it; systemd's folder of credentials.
+fn process() -> (ByName, BTreeMap<String, PathBuf>, Option<PathBuf>) {
+    let (mut variables, mut named, mut credentials) = (ByName::new(), BTreeMap::new(), None);
+    for (name, value) in std::env::vars_os() {
+        let Ok(name) = OsString::into_string(name) else { continue };
+        if let Some(of) = name.strip_suffix("_FILE").filter(|_| !value.is_empty()) {
+            named.insert(of.to_owned(), PathBuf::from(&value));
+        } else if name == "CREDENTIALS_DIRECTORY" && !value.is_empty() {
+            credentials = Some(PathBuf::from(&value));
+        }
+        variables.insert(name, value.into_string().ok().map(SecretString::from));
+    }
+    (variables, named, credentials)
 }
 
 /// The variables of a file, and its broken lines. A file that is not there has neither; nor has a folder, since `.env` is also what

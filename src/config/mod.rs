@@ -17,8 +17,10 @@ mod build;
 mod webhooks;
 mod db;
 mod check;
+pub(crate) mod live;
 pub(crate) mod env;
 pub(crate) mod secret;
+mod secret_file;
 #[cfg(test)]
 mod tests;
 
@@ -56,6 +58,8 @@ pub(crate) struct Config {
     pub(crate) variables: Vec<Variable>,
     /// What works but deserves a word: a `.dev.vars` that is ignored, a secret that is not set, … Warnings, all of them.
     pub(crate) notes: Vec<Frame>,
+    /// What it was read from, there or not: a change of one of them may be a change of this.
+    pub(crate) files: Vec<PathBuf>,
 }
 
 /// An environment variable that config asks for. Its value is nowhere here.

@@ -87,10 +87,12 @@ pub(super) enum Unreadable {
     Dangling(String),
     #[error("it is a folder")]
     Folder,
+    #[error("it is not a regular file")]
+    NotAFile,
     #[error("you may not read it")]
     Forbidden,
-    #[error("it is larger than {}", print_size(BYTES_MAX))]
-    TooLarge,
+    #[error("it is larger than {}", print_size(*.0))]
+    TooLarge(u64),
     #[error("it is not UTF-8 from byte {valid} on")]
     NotUnicode {
         /// Bytes before the first that is wrong.
@@ -116,7 +118,7 @@ impl Unreadable {
                 path.join("config.toml").display()
             )),
             Self::NotUnicode { .. } => frame.help("save it as UTF-8"),
-            Self::Forbidden | Self::TooLarge | Self::Other(_) => frame,
+            Self::NotAFile | Self::Forbidden | Self::TooLarge(_) | Self::Other(_) => frame,
         }
     }
 
@@ -129,8 +131,13 @@ impl Unreadable {
     }
 }
 
-/// The text of a file, without a byte order mark.
+/// The text of a file that people write, without a byte order mark.
 pub(super) fn read_text(path: &Path) -> Result<String, Unreadable> {
+    read_bounded(path, BYTES_MAX)
+}
+
+/// The text of a regular file, without a byte order mark. Nothing else is opened: a pipe would be waited for.
+pub(super) fn read_bounded(path: &Path, bytes_max: u64) -> Result<String, Unreadable> {
     let metadata = fs::metadata(path).map_err(|error| match fs::read_link(path) {
         Ok(target) if error.kind() == ErrorKind::NotFound => {
             Unreadable::Dangling(target.display().to_string())
@@ -140,10 +147,13 @@ pub(super) fn read_text(path: &Path) -> Result<String, Unreadable> {
     if metadata.is_dir() {
         return Err(Unreadable::Folder);
     }
+    if !metadata.is_file() {
+        return Err(Unreadable::NotAFile);
+    }
     let mut bytes = Vec::new();
-    fs::File::open(path)?.take(BYTES_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > BYTES_MAX {
-        return Err(Unreadable::TooLarge);
+    fs::File::open(path)?.take(bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(Unreadable::TooLarge(bytes_max));
     }
     let mut text = String::from_utf8(bytes).map_err(|error| Unreadable::NotUnicode {
         valid: error.utf8_error().valid_up_to(),

@@ -25,6 +25,13 @@ impl Secret {
     }
 }
 
+/// For telling a new configuration from the running one; what a stranger sends is compared in constant time, elsewhere.
+impl PartialEq for Secret {
+    fn eq(&self, other: &Self) -> bool {
+        self.variable == other.variable && self.expose() == other.expose()
+    }
+}
+
 impl fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("[secret]")
@@ -32,7 +39,7 @@ impl fmt::Debug for Secret {
 }
 
 /// The secrets of one webhook, newest first; several while one is being rotated.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct SecretSet {
     /// Those that can be used.
     pub(crate) set: Vec<Secret>,

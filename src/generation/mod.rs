@@ -22,7 +22,7 @@ mod join;
 pub(crate) struct Generation {
     /// Counts from 1.
     pub(crate) number: u64,
-    /// As it was read at the start.
+    /// As it was when this was joined; what cannot change while it runs is as it was at the start.
     pub(crate) config: Arc<Config>,
     /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,

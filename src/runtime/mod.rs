@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch as changes};
 
 use crate::admin;
 use crate::clock;
@@ -28,13 +28,17 @@ use crate::webhook::Webhook;
 pub(crate) mod folder;
 pub(crate) mod limits;
 pub(crate) mod reload;
+mod configured;
 mod retention;
 mod indexes;
 mod vital;
+mod watch;
 mod worker;
 
-use self::reload::{Hints, Reloader, Report};
+pub(crate) use self::configured::Reread;
+use self::reload::{Reloader, Report};
 use self::vital::Vitals;
+use self::watch::Hints;
 
 /// After a store that could not make jobs due.
 const WAKE_PAUSE: Duration = Duration::from_secs(1);
@@ -75,7 +79,7 @@ pub(crate) struct Runtime {
     store: Arc<SqliteStore>,
     notes: Arc<Notes>,
     hints: Hints,
-    stop: watch::Sender<bool>,
+    stop: changes::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
     loader: JoinHandle<()>,
     ended: mpsc::Receiver<&'static str>,
@@ -95,9 +99,11 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
 }
 
 impl Runtime {
-    /// Builds and starts everything; returns when every worker serves. `report` hears of each look at the scripts, the first included.
+    /// Builds and starts everything; returns when every worker serves. `reread` gives the configuration again, as it was read now; `report` hears
+    /// of each look at config and scripts, the first included.
     pub(crate) async fn start(
         config: Config,
+        reread: Reread,
         report: impl Fn(&Report) + Send + 'static,
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
@@ -108,7 +114,7 @@ impl Runtime {
             max_pending: config.storage.max_pending,
         };
         let store = Arc::new(sqlite::open(&options)?);
-        let started = Self::start_on(config, &store, listeners, report).await;
+        let started = Self::start_on(config, reread, &store, listeners, report).await;
         if started.is_err() {
             // So that the next start finds a store that was closed in good order.
             _ = store.close().await;
@@ -119,6 +125,7 @@ impl Runtime {
     /// Everything that stands on an open store.
     async fn start_on(
         config: Arc<Config>,
+        reread: Reread,
         store: &Arc<SqliteStore>,
         listeners: Vec<TcpListener>,
         report: impl Fn(&Report) + Send + 'static,
@@ -132,10 +139,10 @@ impl Runtime {
 
         let (webhooks, _) = webhooks(&config);
         let (sender, first) = oneshot::channel();
-        let (hints, hinted) = reload::hints();
-        let (swapped, following) = watch::channel(0);
+        let (hints, hinted) = watch::hints();
+        let (swapped, following) = changes::channel(0);
         let loader = {
-            let (config, hints) = (Arc::clone(&config), hints.clone());
+            let (hints, bounded) = (hints.clone(), Arc::clone(&store));
             let vital = vitals.guard("the loader of scripts");
             std::thread::Builder::new()
                 .name("rhaiway-loader".to_owned())
@@ -153,9 +160,12 @@ impl Runtime {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
+                        differs: ArcSwap::default(),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
-                    reload::follow(reloader, &process, &swapped, hints, hinted, &report);
+                    reloader.follow_config(reread);
+                    let apply = |config: &Config| apply(&*bounded, config);
+                    reload::follow(reloader, &process, &swapped, (hints, hinted), &apply, &report);
                 })?
         };
         let process = match first.await {
@@ -166,7 +176,7 @@ impl Runtime {
 
         let notes = Arc::<Notes>::default();
         let gates = Gates::new(&notes);
-        let (stop, stopping) = watch::channel(false);
+        let (stop, stopping) = changes::channel(false);
         let (senders, assignments) = dispatch::channels(workers);
         let connections_max = (limits::connections() / workers).max(1);
         let mut threads = Vec::new();
@@ -216,7 +226,7 @@ impl Runtime {
         spawn_vital(&vitals, "the waking of jobs", waking);
         spawn_vital(&vitals, "the timers", timers);
         spawn_vital(&vitals, "the building of indexes", indexing);
-        spawn_vital(&vitals, "retention", retention::run(shared, config));
+        spawn_vital(&vitals, "retention", retention::run(shared, Arc::clone(&process)));
         spawn_vital(&vitals, "the store", async move { written.ended().await });
         Ok(Self { process, address, store, notes, hints, stop, workers: threads, loader, ended })
     }
@@ -226,7 +236,7 @@ impl Runtime {
         self.ended.recv().await.unwrap_or("everything")
     }
 
-    /// Asks for a look at the scripts.
+    /// Asks for a look at config and scripts.
     pub(crate) fn reload(&self) {
         self.hints.look();
     }
@@ -286,13 +296,18 @@ pub(crate) fn runs_that_fit(config: &Config) -> Option<u64> {
     coroutine::stacks_that_fit(config.scripts.memory_budget)
 }
 
+/// What of a new configuration is held elsewhere than in the generation.
+fn apply(store: &dyn Store, config: &Config) {
+    store.set_max_pending(config.storage.max_pending);
+}
+
 /// Jobs that wait because a script was broken are due when it loads; jobs that its old version failed are due when it is saved anew; all that
 /// wait for it, when it is gone.
 async fn wake_scripts(
     store: Arc<dyn Store>,
     notes: Arc<Notes>,
     process: Arc<Process>,
-    mut swapped: watch::Receiver<u64>,
+    mut swapped: changes::Receiver<u64>,
 ) {
     let mut before = process.current.load_full();
     let mut changed: Vec<Arc<str>> =

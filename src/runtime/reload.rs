@@ -1,33 +1,28 @@
-//! From changed files to the next generation, on the loader thread. A change is only a hint to look; what counts is the text. A script whose
-//! newest version does not load keeps serving its last good one; a clash between files keeps the whole old generation.
+//! From changed files to the next generation, on the loader thread. A change is only a hint to look; what counts is the text. A configuration or
+//! a script whose newest version cannot be meant keeps serving as its last good one; a clash between files keeps the whole old generation.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use notify::event::ModifyKind;
-use notify::{EventKind, RecursiveMode, Watcher as _};
 use tokio::sync::watch;
 
+use super::configured::{Configured, Reread};
 use super::folder::{self, Fingerprint, Folder};
-use crate::clock;
+use super::watch::{Hinted, Hints, Wanted, Watches, Woken};
 use crate::config::Config;
+use crate::config::live::Waiting;
 use crate::frame::Frame;
 use crate::generation::Generation;
-use crate::script::handler::{Script, Sources};
+use crate::script::handler::{Script, Sources, Vars};
 use crate::script::imports::Imports;
 use crate::script::load::{Candidate, Loaded, Loader};
-use crate::server::Process;
+use crate::server::{Differs, Process};
 use crate::webhook::Webhook;
 
-/// Files must rest so long before they are read: an editor may write a file in two halves.
-const REST: Duration = Duration::from_millis(100);
-/// But under changes that never rest they are read this often.
-const REST_MAX: Duration = Duration::from_millis(500);
-/// Without a hint the folder is looked at so often; watching fails on some file systems, and for folders made anew.
+/// Without a hint the files are looked at so often; watching fails on some file systems, and for folders made anew.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// What one look came to, for whoever shows it.
@@ -45,12 +40,21 @@ pub(crate) struct Report {
     pub(crate) problems: Vec<Frame>,
     /// Files that were passed over; each once.
     pub(crate) skipped: Vec<String>,
+    /// Keys of config that serve with another meaning now; never their values.
+    pub(crate) configured: Vec<String>,
+    /// Changes of config that wait for a restart; each once.
+    pub(crate) waiting: Vec<Waiting>,
+    /// Keys that waited for a restart and are again as they run.
+    pub(crate) settled: Vec<&'static str>,
+    /// Config could not be meant, and now can.
+    pub(crate) mended: bool,
 }
 
-/// Loads the scripts folder, again and again.
+/// Loads config and the scripts folder, again and again.
 pub(crate) struct Reloader {
-    config: Arc<Config>,
-    webhooks: Vec<Arc<Webhook>>,
+    configured: Configured,
+    /// `[vars]` of the newest config that can be meant.
+    vars: Arc<Vars>,
     loader: Loader,
     scripts: BTreeMap<Arc<str>, Known>,
     modules: Arc<Sources>,
@@ -65,7 +69,9 @@ pub(crate) struct Reloader {
 struct Known {
     /// What was last tried.
     source: Result<Arc<str>, Frame>,
-    /// With which modules, and which of them count.
+    /// Under which path, with which vars and modules, and which of these count.
+    path: Arc<str>,
+    vars: Arc<Vars>,
     modules: Arc<Sources>,
     imports: Imports,
     /// Errors and warnings of that try.
@@ -78,8 +84,8 @@ impl Reloader {
     /// Knows nothing yet; `look` reads.
     pub(crate) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Self {
         Self {
-            config: Arc::clone(config),
-            webhooks: webhooks.to_vec(),
+            configured: Configured::new(config, webhooks),
+            vars: Arc::new(config.vars.clone()),
             loader: Loader::new(config.scripts.memory_budget),
             scripts: BTreeMap::new(),
             modules: Arc::default(),
@@ -90,15 +96,25 @@ impl Reloader {
         }
     }
 
-    /// Looks at the folder; a generation where something has changed and joins.
+    /// From now on config is read again at each look, in this way.
+    pub(crate) fn follow_config(&mut self, reread: Reread) {
+        self.configured.follow(reread);
+    }
+
+    /// Looks at config and at the folder; a generation where something has changed and joins.
     pub(crate) fn look(&mut self) -> (Option<Generation>, Report) {
-        let folder = self.config.scripts.dir.clone();
+        let mut report = Report { generation: self.number, ..Report::default() };
+        let mut changed = self.number == 0;
+        changed |= self.configured.look(&mut report);
+        let config = self.configured.config();
+        if config.vars != *self.vars {
+            self.vars = Arc::new(config.vars.clone());
+        }
+        let folder = config.scripts.dir.clone();
         // Before reading: what changes from here on is seen as a change at the next look.
         self.fingerprint = folder::fingerprint(&folder);
-        let mut report = Report { generation: self.number, ..Report::default() };
         let look = folder::read(&folder);
         self.say_skipped(look.as_ref(), &mut report);
-        let mut changed = self.number == 0;
         if let Ok(look) = look {
             if *look.modules != *self.modules {
                 self.modules = look.modules;
@@ -116,6 +132,7 @@ impl Reloader {
                 self.clash.clear();
                 self.number = generation.number;
                 (report.generation, report.is_new) = (self.number, true);
+                report.configured = self.configured.serves();
                 (Some(generation), report)
             }
             Err(clash) => {
@@ -125,6 +142,15 @@ impl Reloader {
                 }
                 (None, report)
             }
+        }
+    }
+
+    /// What is in the files and does not serve.
+    fn differs(&self) -> Differs {
+        let problems = self.configured.refused().iter().chain(&self.clash);
+        Differs {
+            problems: problems.map(Frame::one_line).collect(),
+            waiting: self.configured.waiting().collect(),
         }
     }
 
@@ -138,7 +164,15 @@ impl Reloader {
 
     /// Whether names, lengths or times differ from those at the last look.
     fn has_changed(&self) -> bool {
-        folder::fingerprint(&self.config.scripts.dir) != self.fingerprint
+        let folder = &self.configured.config().scripts.dir;
+        self.configured.has_changed() || folder::fingerprint(folder) != self.fingerprint
+    }
+
+    /// Every folder in which a change may count.
+    fn wanted(&self) -> Vec<Wanted> {
+        let folder = self.configured.config().scripts.dir.clone();
+        let scripts = Wanted { folder, names: None };
+        std::iter::once(scripts).chain(self.configured.wanted()).collect()
     }
 
     fn forget_removed(
@@ -164,20 +198,23 @@ impl Reloader {
         report: &mut Report,
     ) -> bool {
         let known = self.scripts.get(name);
+        let folder = &self.configured.config().scripts.dir;
+        let path: Arc<str> = folder::as_typed(folder, Path::new(&format!("{name}.rhai"))).into();
         if let Some(known) = known
             && known.source == source
+            && known.path == path
+            && *known.vars == *self.vars
             && !known.imports.differ(&known.modules, &self.modules)
         {
             return false;
         }
-        let path = folder::as_typed(&self.config.scripts.dir, Path::new(&format!("{name}.rhai")));
         let Loaded { script, warnings } = match &source {
             Ok(text) => self.loader.load(&Candidate {
                 name: Arc::clone(name),
-                path: path.into(),
+                path: Arc::clone(&path),
                 source: Arc::clone(text),
                 modules: Arc::clone(&self.modules),
-                vars: Arc::new(self.config.vars.clone()),
+                vars: Arc::clone(&self.vars),
             }),
             Err(frame) => Loaded { script: Err(vec![frame.clone()]), warnings: Vec::new() },
         };
@@ -199,8 +236,9 @@ impl Reloader {
         if is_new {
             report.changed.push(Arc::clone(name));
         }
-        let modules = Arc::clone(&self.modules);
-        self.scripts.insert(Arc::clone(name), Known { source, modules, imports, said, good });
+        let (vars, modules) = (Arc::clone(&self.vars), Arc::clone(&self.modules));
+        let known = Known { source, path, vars, modules, imports, said, good };
+        self.scripts.insert(Arc::clone(name), known);
         is_new || is_first
     }
 
@@ -223,8 +261,8 @@ impl Reloader {
             .collect();
         Generation::join(
             self.number + 1,
-            Arc::clone(&self.config),
-            self.webhooks.clone(),
+            Arc::clone(self.configured.config()),
+            self.configured.webhooks().to_vec(),
             good,
             broken,
         )
@@ -243,170 +281,45 @@ impl Reloader {
     }
 }
 
-/// A hint to look: a file changed, or somebody asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Hint {
-    Changed,
-    Stop,
-}
-
-/// The way to the loader thread.
-#[derive(Clone)]
-pub(crate) struct Hints(SyncSender<Hint>);
-
-impl Hints {
-    /// Asks for a look, as SIGHUP does. Many at once are one.
-    pub(crate) fn look(&self) {
-        match self.0.try_send(Hint::Changed) {
-            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {}
-        }
-    }
-
-    /// Ends the thread.
-    pub(crate) fn stop(&self) {
-        _ = self.0.send(Hint::Stop);
-    }
-}
-
-/// Where hints arrive.
-pub(crate) struct Hinted(Receiver<Hint>);
-
-/// Hints that are not yet heard: one is enough to look once more, and a second for what happens meanwhile.
-pub(crate) fn hints() -> (Hints, Hinted) {
-    let (sender, receiver) = sync_channel(2);
-    (Hints(sender), Hinted(receiver))
-}
-
 /// The loader thread's life after the first generation: wait for a hint, let the files rest, look, swap.
-pub(crate) fn follow(
+pub(super) fn follow(
     mut reloader: Reloader,
     process: &Process,
     swapped: &watch::Sender<u64>,
-    hints: Hints,
-    Hinted(hinted): Hinted,
+    (hints, hinted): (Hints, Hinted),
+    apply: &dyn Fn(&Config),
     report: &dyn Fn(&Report),
 ) {
-    let mut watching = Watching::new(reloader.config.scripts.dir.clone(), hints);
+    let mut watches = Watches::new(hints);
+    watches.renew(reloader.wanted());
     loop {
-        match hinted.recv_timeout(LOOK_AGAIN) {
-            Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            Ok(Hint::Changed) => {
-                if rest(&hinted) {
-                    return;
-                }
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                watching.renew();
+        match hinted.wait(LOOK_AGAIN) {
+            Woken::Stopped => return,
+            Woken::Hinted => {}
+            Woken::Quiet => {
+                watches.renew(reloader.wanted());
                 if !reloader.has_changed() {
                     continue;
                 }
-                if rest(&hinted) {
-                    return;
-                }
             }
         }
-        watching.renew();
+        if hinted.rest() {
+            return;
+        }
+        watches.renew(reloader.wanted());
         let (generation, looked) = reloader.look();
         if let Some(generation) = generation {
             let number = generation.number;
+            apply(&generation.config);
             process.current.store(Arc::new(generation));
             _ = swapped.send(number);
         }
+        process.differs.store(Arc::new(reloader.differs()));
+        // What a new version names is watched too.
+        watches.renew(reloader.wanted());
         if process.draining.load(Ordering::Acquire) {
             return;
         }
         report(&looked);
     }
-}
-
-/// Waits until the files rest; true when it is time to stop.
-fn rest(hinted: &Receiver<Hint>) -> bool {
-    let first = clock::instant();
-    loop {
-        match hinted.recv_timeout(REST) {
-            Ok(Hint::Stop) | Err(RecvTimeoutError::Disconnected) => return true,
-            Ok(Hint::Changed) if since(first) < REST_MAX => {}
-            Ok(Hint::Changed) | Err(RecvTimeoutError::Timeout) => return false,
-        }
-    }
-}
-
-fn since(instant: Instant) -> Duration {
-    clock::instant().saturating_duration_since(instant)
-}
-
-/// The watch on the folder. A folder that was deleted and made again is another one, even with the same inode, and has to be watched again.
-struct Watching {
-    folder: PathBuf,
-    hints: Hints,
-    watched: Option<Watched>,
-}
-
-struct Watched {
-    /// Watches while it lives.
-    _watcher: notify::RecommendedWatcher,
-    inode: u64,
-    /// Set when the folder itself was removed or renamed.
-    lost: Arc<AtomicBool>,
-}
-
-impl Watching {
-    fn new(folder: PathBuf, hints: Hints) -> Self {
-        let mut watching = Self { folder, hints, watched: None };
-        watching.renew();
-        watching
-    }
-
-    fn renew(&mut self) {
-        let Some(inode) = inode(&self.folder) else {
-            self.watched = None;
-            return;
-        };
-        let still =
-            |watched: &Watched| watched.inode == inode && !watched.lost.load(Ordering::Acquire);
-        if self.watched.as_ref().is_some_and(still) {
-            return;
-        }
-        self.watched = match self.watch(inode) {
-            Ok(watched) => Some(watched),
-            Err(error) => {
-                tracing::debug!(
-                    "the scripts folder cannot be watched, so it is looked at every 2 s: {error}"
-                );
-                None
-            }
-        };
-    }
-
-    fn watch(&self, inode: u64) -> notify::Result<Watched> {
-        let lost = Arc::new(AtomicBool::new(false));
-        let (hints, folder, gone) = (self.hints.clone(), self.folder.clone(), Arc::clone(&lost));
-        let mut watcher =
-            notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-                let Ok(event) = event else { return };
-                let itself = || event.paths.contains(&folder);
-                match event.kind {
-                    // Reading is an event too: a reload that reads would reload for ever.
-                    EventKind::Access(_) => return,
-                    EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)) if itself() => {
-                        gone.store(true, Ordering::Release);
-                    }
-                    _ => {}
-                }
-                hints.look();
-            })?;
-        watcher.watch(&self.folder, RecursiveMode::Recursive)?;
-        Ok(Watched { _watcher: watcher, inode, lost })
-    }
-}
-
-#[cfg(unix)]
-fn inode(path: &Path) -> Option<u64> {
-    use std::os::unix::fs::MetadataExt as _;
-    std::fs::metadata(path).ok().map(|metadata| metadata.ino())
-}
-
-#[cfg(not(unix))]
-fn inode(path: &Path) -> Option<u64> {
-    path.exists().then_some(0)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::{self, Millis, Watch};
-use crate::config::Config;
+use crate::server::Process;
 use crate::store::Store;
 
 /// When there was nothing left to delete.
@@ -20,10 +20,10 @@ const REST_MIN: Duration = Duration::from_millis(10);
 const IDS_KEPT_MIN: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// For as long as the process lives.
-pub(super) async fn run(store: Arc<dyn Store>, config: Arc<Config>) {
-    let retention = config.storage.retention;
+pub(super) async fn run(store: Arc<dyn Store>, process: Arc<Process>) {
     let mut clocks = Watch::new();
     loop {
+        let retention = process.current.load().config.storage.retention;
         let started = clock::instant();
         let deleted =
             store.retain(before(retention), before(retention.max(IDS_KEPT_MIN)), ROWS).await;

@@ -62,6 +62,17 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// Who runs for which delivery or request, where there can be several of one.
     pub(crate) turns: Arc<Turns>,
+    /// How config and scripts in their files differ from what serves; swapped by the loader thread.
+    pub(crate) differs: ArcSwap<Differs>,
+}
+
+/// What stands in the files of config and scripts and does not serve.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Differs {
+    /// Why a version of config, or the whole of both, is not used, a line a problem; empty where it is.
+    pub(crate) problems: Vec<String>,
+    /// Keys whose change waits for a restart.
+    pub(crate) waiting: Vec<&'static str>,
 }
 
 /// One worker's front: what its connections share.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::document::Content;
@@ -13,7 +14,7 @@ use crate::clock;
 /// A store that forgets everything when it is dropped.
 pub(crate) struct MemoryStore {
     state: Arc<Mutex<State>>,
-    max_pending: u64,
+    max_pending: AtomicU64,
 }
 
 #[derive(Default)]
@@ -52,7 +53,7 @@ struct Kept {
 
 impl MemoryStore {
     pub(crate) fn new(max_pending: u64) -> Self {
-        Self { state: Arc::default(), max_pending }
+        Self { state: Arc::default(), max_pending: max_pending.into() }
     }
 
     /// What a process that is killed and started again leaves: everything but its claims.
@@ -76,6 +77,10 @@ impl MemoryStore {
                 job.due_at = Some(clock::steady());
             }
         }
+    }
+
+    fn max_pending(&self) -> u64 {
+        self.max_pending.load(Ordering::Relaxed)
     }
 
     /// The first event that has none.
@@ -663,7 +668,10 @@ impl State {
         *job = Job { state: JobState::Running, attempt, due_at: None, error: None, ..job.clone() };
         let kept = self.events.get_mut(&key.event.0).unwrap();
         kept.jobs = jobs;
-        kept.claimed.push(key.n);
+        // Claimed twice it is given back once.
+        if !kept.claimed.contains(&key.n) {
+            kept.claimed.push(key.n);
+        }
         kept.behind.retain(|n| *n != key.n);
         Committed::Yes(After::default())
     }
@@ -845,16 +853,22 @@ impl State {
 
 impl Store for MemoryStore {
     fn accept(&self, event: NewEvent) -> Answer<Accepted> {
-        self.with(|state| state.accept(event, self.max_pending))
+        self.with(|state| state.accept(event, self.max_pending.load(Ordering::Relaxed)))
+    }
+
+    fn set_max_pending(&self, max_pending: u64) {
+        self.max_pending.store(max_pending, Ordering::Relaxed);
     }
 
     fn finish(&self, finish: Finish) -> Answer<Committed> {
-        self.with(|state| state.finish(finish, self.max_pending))
+        let max_pending = self.max_pending();
+        self.with(|state| state.finish(finish, max_pending))
     }
 
     fn commit(&self, effects: Effects) -> Answer<Committed> {
+        let max_pending = self.max_pending();
         self.with(|state| {
-            let after = state.apply(&effects, 0, self.max_pending)?;
+            let after = state.apply(&effects, 0, max_pending)?;
             Ok(after.map_or(Committed::Conflict, Committed::Yes))
         })
     }
@@ -887,11 +901,13 @@ impl Store for MemoryStore {
     }
 
     fn replay(&self, event: EventId, copy: EventId, now: Millis) -> Answer<Replayed> {
-        self.with(|state| state.replay(event, copy, now, self.max_pending))
+        let max_pending = self.max_pending();
+        self.with(|state| state.replay(event, copy, now, max_pending))
     }
 
     fn answer(&self, answering: Answering) -> Answer<Answered> {
-        self.with(|state| state.answer(answering, self.max_pending))
+        let max_pending = self.max_pending();
+        self.with(|state| state.answer(answering, max_pending))
     }
 
     fn claim(

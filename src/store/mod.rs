@@ -61,6 +61,9 @@ pub(crate) trait Store: Send + Sync {
     /// Promise 2. `Full` at `max_pending`, for new events only.
     fn accept(&self, event: NewEvent) -> Answer<Accepted>;
 
+    /// How many events may be pending, for everything that is asked from now on. Fewer than are pending drops none of them.
+    fn set_max_pending(&self, max_pending: u64);
+
     /// Ends an attempt: promise 3.
     fn finish(&self, finish: Finish) -> Answer<Committed>;
 

@@ -325,6 +325,23 @@ fn w23_at_max_pending_new_events_are_refused_and_known_ones_are_not() {
     });
 }
 
+#[test]
+fn a_new_bound_of_pending_events_holds_for_what_comes_and_drops_nothing_that_waits() {
+    every_store(2, async |store| {
+        let first = accept(store, "a").await;
+        accept(store, "b").await;
+        assert!(store.accept(delivery("c")).await.is_err());
+        store.set_max_pending(3);
+        accept(store, "c").await;
+        store.set_max_pending(1);
+        let full = store.accept(delivery("d")).await;
+        assert!(matches!(full, Err(StoreError::Full { max_pending: 1 })), "{full:?}");
+        assert_eq!(store.counts().await.unwrap(), Counts { pending: 3, dead: 0, scheduled: 0 });
+        let known = store.accept(delivery("a")).await.unwrap();
+        assert_eq!(known, Accepted::Duplicate { event: first, same_body: true });
+    });
+}
+
 /// The state, due time and script of each job of an event.
 async fn jobs(store: &dyn Store, event: Seq) -> Vec<(JobState, Option<i64>, String)> {
     let jobs = detail(store, event).await.jobs;

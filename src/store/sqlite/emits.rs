@@ -51,9 +51,9 @@ pub(super) fn hold(
 pub(super) fn room(ledger: &Ledger, effects: &Effects, ending: u64) -> Result<(), StoreError> {
     let emitted =
         effects.emits.iter().filter(|emit| matches!(emit, Emit::Event { .. })).count() as u64;
-    let most = ledger.max_pending().saturating_mul(OVERFILL);
+    let most = ledger.max_pending.saturating_mul(OVERFILL);
     if emitted > ending && ledger.pending + ledger.scheduled + emitted > most + ending {
-        return Err(StoreError::Full { max_pending: ledger.max_pending() });
+        return Err(StoreError::Full { max_pending: ledger.max_pending });
     }
     Ok(())
 }

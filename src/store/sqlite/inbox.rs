@@ -43,7 +43,7 @@ pub(super) fn accept(
 ) -> rusqlite::Result<Result<Accepted, StoreError>> {
     if ledger.is_full() {
         let known = accept_again(connection, ledger, event)?;
-        return Ok(known.ok_or(StoreError::Full { max_pending: ledger.max_pending() }));
+        return Ok(known.ok_or(StoreError::Full { max_pending: ledger.max_pending }));
     }
     take(connection, ledger, event).map(Ok)
 }

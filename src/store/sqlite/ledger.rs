@@ -24,7 +24,8 @@ pub(super) struct Ledger {
     pub(super) pending: u64,
     /// Emitted for later.
     pub(super) scheduled: u64,
-    max_pending: u64,
+    /// New deliveries are refused while so many events are pending.
+    pub(super) max_pending: u64,
     pub(super) indexes: Indexes,
     window: Window,
     /// `low_water` as stored.
@@ -98,13 +99,8 @@ impl Ledger {
         Ok(())
     }
 
-    /// New deliveries are refused while so many events are pending.
-    pub(super) fn max_pending(&self) -> u64 {
-        self.max_pending
-    }
-
     pub(super) fn is_full(&self) -> bool {
-        self.pending >= self.max_pending()
+        self.pending >= self.max_pending
     }
 
     /// The batch is committed.

@@ -72,7 +72,7 @@ pub(crate) fn open(options: &OpenOptions) -> Result<SqliteStore, OpenError> {
     let (ledger, opened) = Ledger::open(&connection, options.max_pending).map_err(sqlite)?;
     let anchor = connect::reader(path).map_err(sqlite)?;
     ledger::meta(&anchor, "epoch").map_err(sqlite)?;
-    let shared = Arc::new(Shared::new(path));
+    let shared = Arc::new(Shared::new(path, options.max_pending));
     let pool = Pool::start(&shared)?;
     let writer = Writer::new(Arc::clone(&shared), connection, anchor, ledger, lock);
     let (queue, commands) = mpsc::channel(writer::QUEUE);
@@ -134,18 +134,21 @@ struct Shared {
     low_water: AtomicI64,
     pending: AtomicU64,
     scheduled: AtomicU64,
+    /// As it was last set; the writer looks at each batch.
+    max_pending: AtomicU64,
     closed: AtomicBool,
     probe: Probe,
     scans: Scans,
 }
 
 impl Shared {
-    fn new(path: &Path) -> Self {
+    fn new(path: &Path, max_pending: u64) -> Self {
         Self {
             paths: Paths::of(path),
             low_water: AtomicI64::new(0),
             pending: AtomicU64::new(0),
             scheduled: AtomicU64::new(0),
+            max_pending: AtomicU64::new(max_pending),
             closed: AtomicBool::new(false),
             probe: Probe::default(),
             scans: Scans::default(),
@@ -184,6 +187,10 @@ impl SqliteStore {
 impl Store for SqliteStore {
     fn accept(&self, event: NewEvent) -> Answer<Accepted> {
         self.ask(|slot| Command::Accept(event, slot))
+    }
+
+    fn set_max_pending(&self, max_pending: u64) {
+        self.shared.max_pending.store(max_pending, Ordering::Relaxed);
     }
 
     fn finish(&self, finish: Finish) -> Answer<Committed> {

@@ -33,7 +33,7 @@ pub(super) fn replay(
         return Ok(Ok(Replayed::NotEnded(state)));
     }
     if ledger.is_full() {
-        return Ok(Err(StoreError::Full { max_pending: ledger.max_pending() }));
+        return Ok(Err(StoreError::Full { max_pending: ledger.max_pending }));
     }
     let event =
         NewEvent { id: copy, delivery_id: None, received_at: now, replay_of: Some(id), ..payload };

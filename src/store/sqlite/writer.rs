@@ -290,6 +290,7 @@ impl Writer {
 
     fn try_write(&mut self, batch: &mut [Command]) -> Result<(), Failure> {
         self.check_identity()?;
+        self.ledger.max_pending = self.shared.max_pending.load(Ordering::Relaxed);
         let connection = connected(&mut self.connection, &mut self.ledger, &self.shared)?;
         let patience = if self.trouble.is_some() { REST } else { PATIENCE };
         pass(batch, Phase::Begun)?;
