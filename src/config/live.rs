@@ -91,6 +91,16 @@ const KEYS: &[Key] = &[
     },
     live("scripts.timeout", |a, b| a.scripts.timeout == b.scripts.timeout),
     Key {
+        name: "scripts.max_runs",
+        same: |a, b| a.scripts.max_runs == b.scripts.max_runs,
+        when: When::Restart(Held {
+            keep: |new, running| new.scripts.max_runs = running.scripts.max_runs,
+            show: |config| config.scripts.max_runs.to_string(),
+            why: "the workers' places are counted by it",
+        }),
+    },
+    live("db.NAME.index", |a, b| a.db == b.db),
+    Key {
         name: "admin.socket",
         same: |a, b| a.admin.socket == b.admin.socket,
         when: When::Restart(Held {

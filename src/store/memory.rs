@@ -609,6 +609,7 @@ impl State {
                 (JobState::Retrying, Some(due_at), Some(error), true)
             }
             Outcome::Returned { due_at, reason } => {
+                put_off_since = job.put_off_since;
                 let state = if used_none { JobState::Pending } else { JobState::Retrying };
                 (state, Some(due_at), Some(reason), false)
             }

@@ -381,7 +381,7 @@ pub(super) fn claim(
         due_at: Some(ledger::NEVER),
         error: None,
         is_kept: false,
-        put_off_at: None,
+        put_off: PutOff::AsBefore,
     };
     put_job(connection, ledger, job, place, &end)?;
     Ok(Committed::Yes(After::default()))
@@ -424,6 +424,28 @@ fn place<'a>(
     Ok(state.filter(|state| !state.is_final()).map(|_| Place::Stored))
 }
 
+/// What becomes of the time since when a job is put off.
+#[derive(Clone, Copy)]
+enum PutOff {
+    /// It is put off since then, where it was not before.
+    Since(i64),
+    /// No attempt was used: as it was.
+    AsBefore,
+    /// It is not put off any more.
+    Over,
+}
+
+impl PutOff {
+    /// For `CASE WHEN kept THEN coalesce(put_off_since, since) END`.
+    fn parameters(self) -> (bool, Option<i64>) {
+        match self {
+            Self::Since(at) => (true, Some(at)),
+            Self::AsBefore => (true, None),
+            Self::Over => (false, None),
+        }
+    }
+}
+
 /// What the end of an attempt makes of its job.
 struct End<'a> {
     state: JobState,
@@ -432,8 +454,8 @@ struct End<'a> {
     error: Option<&'a str>,
     /// The attempt has its own row.
     is_kept: bool,
-    /// The handler put its next attempt off; since when is remembered from the first time on.
-    put_off_at: Option<i64>,
+    /// Since when its handler puts it off.
+    put_off: PutOff,
 }
 
 impl<'a> End<'a> {
@@ -454,9 +476,16 @@ impl<'a> End<'a> {
             Outcome::Dead { error, .. } => (JobState::Dead, None, Some(&**error), true),
             Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at.0), None, false),
         };
-        let put_off_at =
-            matches!(finish.outcome, Outcome::PutOff { .. }).then_some(finish.ended_at.0);
-        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off_at }
+        let put_off = match finish.outcome {
+            Outcome::PutOff { .. } => PutOff::Since(finish.ended_at.0),
+            Outcome::Returned { .. } => PutOff::AsBefore,
+            Outcome::Done(_)
+            | Outcome::Ignored(_)
+            | Outcome::Retry { .. }
+            | Outcome::Dead { .. }
+            | Outcome::Resolved { .. } => PutOff::Over,
+        };
+        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off }
     }
 }
 
@@ -484,7 +513,7 @@ fn put_job(
                 due_at: Some(clock::steady().0),
                 error: None,
                 is_kept: false,
-                put_off_at: None,
+                put_off: PutOff::Over,
             };
             for (n, planned) in (0_u32..).zip(plan) {
                 let end = if n == job.n { end } else { &other };
@@ -498,17 +527,18 @@ fn put_job(
                     &*planned.script,
                     pattern,
                     end.error,
-                    end.put_off_at
+                    end.put_off.parameters().1
                 ])?;
             }
             ledger.dispatched(event);
             plan.len() > 1
         }
         Place::Stored => {
+            let (is_kept, since) = end.put_off.parameters();
             connection
                 .prepare_cached(
                     "UPDATE jobs SET state = ?3, attempt = ?4, due_at = ?5, error = ?6,
-                            put_off_since = CASE WHEN ?7 IS NULL THEN NULL ELSE coalesce(put_off_since, ?7) END WHERE event = ?1 AND n = ?2",
+                            put_off_since = CASE WHEN ?7 THEN coalesce(put_off_since, ?8) END WHERE event = ?1 AND n = ?2",
                 )?
                 .execute(params![
                     event,
@@ -517,7 +547,8 @@ fn put_job(
                     end.attempt,
                     end.due_at,
                     end.error,
-                    end.put_off_at
+                    is_kept,
+                    since
                 ])?;
             end.state.is_final() && waits(connection, event)?
         }
