@@ -40,7 +40,11 @@ fn two_branches_run_at_the_same_time_and_see_what_the_other_writes() {
         &[
             ("parallel([|| meet(\"a\", \"b\"), || meet(\"b\", \"a\")])", 200, "[\"a\",\"b\"]"),
             ("db.met.list().map(|d| d.id)", 200, "[\"a\",\"b\"]"),
-            ("parallel([\"c\", \"d\"], |x| meet(x, if x == \"c\" { \"d\" } else { \"c\" }))", 200, "[\"c\",\"d\"]"),
+            (
+                "parallel([\"c\", \"d\"], |x| meet(x, if x == \"c\" { \"d\" } else { \"c\" }))",
+                200,
+                "[\"c\",\"d\"]",
+            ),
             (
                 "parallel([\"e\", \"f\"], |x| parallel([|| meet(x + 1, x + 2), || meet(x + 2, x + 1)]))",
                 200,
@@ -52,11 +56,7 @@ fn two_branches_run_at_the_same_time_and_see_what_the_other_writes() {
                 200,
                 "6",
             ),
-            (
-                "for i in 0..30 { db.f.put(`d${i}`, #{ k: i % 2 }); } 1",
-                200,
-                "1",
-            ),
+            ("for i in 0..30 { db.f.put(`d${i}`, #{ k: i % 2 }); } 1", 200, "1"),
             (
                 "parallel([|| db.f.find(#{ k: 1 }).len, || { db.f.put(\"x\", #{ k: 1 }); db.f.count(#{ k: 1 }) }, || db.f.find(#{ k: 0 }).len])",
                 200,
@@ -71,7 +71,11 @@ fn rule_17_what_branches_write_is_committed_together_or_not_at_all() {
     check_rows(
         "fn write(id) { sleep(\"1ms\"); db.w.put(id, #{}); id }",
         &[
-            ("parallel([|| write(\"a\"), || { throw \"no\" }, || write(\"b\")])", 500, "main.rhai:"),
+            (
+                "parallel([|| write(\"a\"), || { throw \"no\" }, || write(\"b\")])",
+                500,
+                "main.rhai:",
+            ),
             ("db.w.count()", 200, "0"),
             (
                 "try { parallel([|| write(\"a\"), || { throw \"no\" }, || write(\"b\")]); } catch (err) { } db.w.count()",
@@ -79,7 +83,11 @@ fn rule_17_what_branches_write_is_committed_together_or_not_at_all() {
                 "2",
             ),
             ("db.w.list().map(|d| d.id)", 200, "[\"a\",\"b\"]"),
-            ("parallel([|| write(\"c\"), || { loop {} }])", 503, "the CPU budget of 250ms is used up at scripts/main.rhai:6"),
+            (
+                "parallel([|| write(\"c\"), || { loop {} }])",
+                503,
+                "the CPU budget of 250ms is used up at scripts/main.rhai:6",
+            ),
             ("parallel([|| write(\"d\"), || { throw status(409, \"taken\") }])", 409, "taken"),
             ("db.w.count()", 200, "2"),
         ],
@@ -94,7 +102,11 @@ fn what_is_wrong_with_a_call_of_parallel_is_told_in_the_log() {
             ("parallel([|| 1, 5])", 500, "at index 1 stands an integer"),
             ("parallel([|x| x, || 1])", 500, "the one at index 0 has parameters"),
             ("parallel([1, 2], |x| x, #{ limit: 65 })", 500, "`limit` is a number from 1 to 64"),
-            ("let m = [1]; for i in 0..200 { m = [m]; } parallel([1], |x| m.len)", 500, "deeper than 127"),
+            (
+                "let m = [1]; for i in 0..200 { m = [m]; } parallel([1], |x| m.len)",
+                500,
+                "deeper than 127",
+            ),
             ("parallel([1, 2], |x| {\n x.a.b\n })", 500, "main.rhai:"),
         ],
     );
@@ -141,8 +153,13 @@ fn rule_13_a_rerun_after_a_conflict_gives_each_branch_the_same_uuids() {
     let lines: Vec<String> =
         rhaiway.log().into_iter().filter(|line| line.contains("ids ")).collect();
     assert_eq!(lines.len(), 2, "it ran twice: {lines:?}");
-    let ids: BTreeSet<String> =
-        answer.json().as_array().unwrap().iter().map(|id| id.as_str().unwrap().to_owned()).collect();
+    let ids: BTreeSet<String> = answer
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|id| id.as_str().unwrap().to_owned())
+        .collect();
     assert_eq!(ids.len(), 3);
     assert!(lines.iter().all(|line| ids.iter().all(|id| line.contains(id))), "{lines:?}");
 }
@@ -160,9 +177,7 @@ fn a_client_that_leaves_takes_all_branches_with_it() {
     rhaiway.wait_for_log("begins 2");
     assert!(refused_for_now(&rhaiway.get("/short")), "the run and its branches have all places");
     drop(waiting);
-    eventually("the places are free again", || {
-        (rhaiway.get("/short").status == 200).then_some(())
-    });
+    eventually("the places are free again", || (rhaiway.get("/short").status == 200).then_some(()));
 }
 
 #[test]

@@ -42,7 +42,10 @@ fn a_worker_has_16_000_runs_at_once_or_fewer() {
     for wrong in ["0", "16_001", "-1", "\"5\""] {
         let frames = runs(&format!("[scripts]\nmax_runs = {wrong}")).unwrap_err();
         let said = show(&frames);
-        assert!(said.contains("`max_runs` in [scripts] must be a whole number from 1 to 16000"), "{said}");
+        assert!(
+            said.contains("`max_runs` in [scripts] must be a whole number from 1 to 16000"),
+            "{said}"
+        );
     }
 }
 

@@ -100,8 +100,7 @@ impl Executor {
             memory: scripts.memory_budget,
             timeout: timeout.unwrap_or(scripts.timeout),
         };
-        let live =
-            perform::Live::new(Rc::clone(&self.reader), generation.config.storage.retention);
+        let live = perform::Live::new(Rc::clone(&self.reader), generation.config.storage.retention);
         let task = Task { compiled, handler, input, given: Rc::new(given), limits };
         let end = run(&self.stacks, place, task, &live).await;
         if matches!(end.result, Err(Failure::Runaway)) {

@@ -68,11 +68,7 @@ impl Compiled {
         drop((running, charged));
         let (engine, handlers) = match step {
             Step::Done(prepared) => prepared?,
-            Step::Slice
-            | Step::Call(_)
-            | Step::Branches(_)
-            | Step::Runaway
-            | Step::Panicked => {
+            Step::Slice | Step::Call(_) | Step::Branches(_) | Step::Runaway | Step::Panicked => {
                 return Err(SetUpError::Cut);
             }
         };

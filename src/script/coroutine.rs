@@ -457,8 +457,7 @@ mod tests {
     #[test]
     fn s23_a_panic_ends_its_own_run_and_the_stack_serves_the_next() {
         let stacks = Stacks::new(1 << 20, 1);
-        let mut coroutine =
-            new(&stacks, || -> u8 { panic!("a native function panics") }).unwrap();
+        let mut coroutine = new(&stacks, || -> u8 { panic!("a native function panics") }).unwrap();
         assert!(matches!(coroutine.resume(HostReply::Unit), Step::Panicked));
         drop(coroutine);
         let mut next = new(&stacks, || 42).unwrap();

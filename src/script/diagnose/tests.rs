@@ -44,6 +44,8 @@ impl Bench {
         engine.register_fn("status", |code: i64| code);
         engine.register_fn("status", |code: i64, _body: Dynamic| code);
         engine.register_fn("save_all", |_: rhai::Array| ());
+        engine.register_fn("parallel", |closures: rhai::Array| closures);
+        engine.register_fn("parallel", |list: rhai::Array, _: FnPtr| list);
         engine.register_fn("trace", |_: &mut Map, _: &str| ());
         engine.register_fn("info", |_: &mut Map, _: &str| ());
         engine.register_fn("put", |_: &mut i64, _: &str, _: Map| ());

@@ -224,9 +224,10 @@ fn outlives(way: &[ASTNode<'_>], turn: &Stmt) -> bool {
     });
     let hands_on = |nodes: &[ASTNode<'_>]| {
         let [way @ .., ASTNode::Expr(expr)] = nodes else { return false };
-        let literals = way.iter().rev().take_while(|node| {
-            matches!(node, ASTNode::Expr(Expr::Array(..) | Expr::Map(..)))
-        });
+        let literals = way
+            .iter()
+            .rev()
+            .take_while(|node| matches!(node, ASTNode::Expr(Expr::Array(..) | Expr::Map(..))));
         let end = way.len() - literals.count();
         variable(expr).is_some() && variable(expr) == held && keeps(&way[..end], turn)
     };
@@ -240,9 +241,7 @@ fn keeps(way: &[ASTNode<'_>], turn: &Stmt) -> bool {
         Some(ASTNode::Expr(Expr::MethodCall(call, _))) => {
             KEEPING.contains(&call.name.as_str()) && from_outside(receiver(way))
         }
-        Some(
-            ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)),
-        ) => {
+        Some(ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _))) => {
             KEEPING.contains(&call.name.as_str())
                 && !call.is_qualified()
                 && from_outside(call.args.first().and_then(root))
@@ -293,9 +292,10 @@ fn mentions(expr: &Expr, name: &str) -> bool {
 
 /// Whether a variable of that name is made anew in each turn.
 fn declares(turn: &Stmt, name: &str) -> bool {
-    any(turn, |nodes| {
-        matches!(nodes.last(), Some(ASTNode::Stmt(Stmt::Var(parts, ..))) if parts.0.name == name)
-    })
+    any(
+        turn,
+        |nodes| matches!(nodes.last(), Some(ASTNode::Stmt(Stmt::Var(parts, ..))) if parts.0.name == name),
+    )
 }
 
 fn any(stmt: &Stmt, mut is: impl FnMut(&[ASTNode<'_>]) -> bool) -> bool {

@@ -91,7 +91,10 @@ impl Script {
                     };
                     script.imports.push((import.1.name.to_string(), path, import.1.pos));
                 }
-                Some(ASTNode::Expr(Expr::FnCall(call, _))) => {
+                // Rhai ends the block that stands for a closure with either.
+                Some(
+                    ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)),
+                ) => {
                     if let Some(closure) = curried(call) {
                         script.captures.insert(closure.fn_name().to_owned(), call.args.len() - 1);
                     }

@@ -225,15 +225,16 @@ fn closures_of_a_loop_that_outlive_their_turn_are_an_error() {
         "sees the last `i`",
         "",
     );
-    for (turn, at) in [
-        ("for id in [1, 2] { push(calls, || fetch(id)) }", "3:36"),
-        ("for id in [1, 2] { calls = calls + [|| fetch(id)]; }", "3:45"),
-        ("for id in [1, 2] { let f = || fetch(id); calls.push(f); }", "3:37"),
-        ("for id in [1, 2] { calls.push(#{ run: || fetch(id) }); }", "3:48"),
-        ("let id = 0; while id < 3 { id += 1; calls.push(|| fetch(id)); }", "3:57"),
-        ("let id = 0; loop { id += 1; calls.push(|| fetch(id)); if id > 2 { break; } }", "3:49"),
+    for turn in [
+        "for id in [1, 2] { push(calls, || fetch(id)) }",
+        "for id in [1, 2] { calls = calls + [|| fetch(id)]; }",
+        "for id in [1, 2] { let f = || fetch(id); calls.push(f); }",
+        "for id in [1, 2] { calls.push(#{ run: || fetch(id) }); }",
+        "let id = 0; while id < 3 { id += 1; calls.push(|| fetch(id)); }",
+        "let id = 0; loop { id += 1; calls.push(|| fetch(id)); if id > 2 { break; } }",
     ] {
-        refuse(&format!("{start}{turn}"), "E0212", at, "sees the last `id`", "write `let own");
+        let at = format!("3:{}", turn.find("fetch(id)").unwrap() + "fetch(".len() + 1);
+        refuse(&format!("{start}{turn}"), "E0212", &at, "sees the last `id`", "write `let own");
     }
     refuse(
         &format!("{start}for id in [1, 2] {{ calls.push(|| fetch(id)) }}"),
