@@ -159,7 +159,7 @@ impl<'a> Reader<'a> {
 
     fn plain(&mut self) -> Cow<'a, str> {
         let delimiter = self.delimiter;
-        let end = self.rest.find(|c: char| c == delimiter || c == '\r' || c == '\n');
+        let end = self.rest.find([delimiter, '\r', '\n']);
         let (field, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         Cow::Borrowed(field)
