@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::ready;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use super::document::Content;
 use super::filter::Filter;
@@ -1016,7 +1017,13 @@ impl Store for MemoryStore {
         self.with(|_| Ok(()))
     }
 
-    fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64> {
+    fn retain(
+        &self,
+        payloads_before: Millis,
+        events_before: Millis,
+        limit: usize,
+        _budget: Duration,
+    ) -> Answer<u64> {
         self.with(|state| Ok(state.retain(payloads_before, events_before, limit)))
     }
 

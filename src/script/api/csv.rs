@@ -158,8 +158,7 @@ impl<'a> Reader<'a> {
     }
 
     fn plain(&mut self) -> Cow<'a, str> {
-        let delimiter = self.delimiter;
-        let end = self.rest.find([delimiter, '\r', '\n']);
+        let end = self.rest.find([self.delimiter, '\r', '\n']);
         let (field, rest) = self.rest.split_at(end.unwrap_or(self.rest.len()));
         self.rest = rest;
         Cow::Borrowed(field)
@@ -277,7 +276,9 @@ fn columns(rows: &Array, options: Named<'_>) -> Fallible<Option<Columns>> {
 }
 
 fn check_names(row: &Map, columns: &Columns, number: usize) -> Fallible<()> {
-    let known = |name: &str| columns.names.iter().any(|known| known == name);
+    // Those of a map come sorted.
+    let known =
+        |name: &str| columns.names.binary_search_by(|known| known.as_str().cmp(name)).is_ok();
     match row.keys().find(|name| columns.are_all && !known(name)) {
         Some(name) => {
             let name: String = name.chars().take(SHOWN_MAX).collect();
