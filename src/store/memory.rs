@@ -387,25 +387,34 @@ impl State {
     }
 
     /// What of a key has not started.
-    fn not_started(&self, webhook: &str, key: &str) -> Vec<i64> {
+    fn not_started(&self, webhook: &str, key: &str, own: Option<i64>) -> Vec<i64> {
         let line = self.lanes.get(&(webhook.into(), key.into()));
         let events = line.into_iter().flatten().map(|(_, event)| *event);
         events
             .filter(|event| {
+                // The one whose run it is has started.
                 let jobs = &self.events[event].jobs;
-                jobs.iter().all(|job| job.state == JobState::Pending && job.attempt == 0)
+                Some(*event) != own
+                    && jobs.iter().all(|job| job.state == JobState::Pending && job.attempt == 0)
             })
             .collect()
     }
 
-    fn any_waits(&self, webhook: &str, key: &str) -> bool {
+    fn any_waits(&self, webhook: &str, key: &str, own: Option<i64>) -> bool {
         let scheduled = self.scheduled.iter().any(|(_, event)| is_of(event, webhook, key));
-        scheduled || !self.not_started(webhook, key).is_empty()
+        scheduled || !self.not_started(webhook, key, own).is_empty()
     }
 
-    fn take_back(&mut self, webhook: &str, key: &str, reason: &str, after: &mut After) {
+    fn take_back(
+        &mut self,
+        webhook: &str,
+        key: &str,
+        reason: &str,
+        own: Option<i64>,
+        after: &mut After,
+    ) {
         self.scheduled.retain(|(_, event)| !is_of(event, webhook, key));
-        for event in self.not_started(webhook, key) {
+        for event in self.not_started(webhook, key, own) {
             let kept = self.events.get_mut(&event).unwrap();
             if kept.jobs.is_empty() {
                 kept.jobs.push(Job {
@@ -435,18 +444,18 @@ impl State {
     }
 
     /// What effects want of the inbox; `None`: conflict.
-    fn emit(&mut self, emits: &[Emit]) -> Option<After> {
-        if !self.holds(emits) {
+    fn emit(&mut self, emits: &[Emit], own: Option<i64>) -> Option<After> {
+        if !self.holds(emits, own) {
             return None;
         }
         let mut after = After::default();
         for emit in emits {
             match emit {
                 Emit::Cancel { webhook, key, .. } => {
-                    self.take_back(webhook, key, "cancelled", &mut after);
+                    self.take_back(webhook, key, "cancelled", own, &mut after);
                 }
                 Emit::Event { event, due_at, pending } => {
-                    let taken = self.emit_one(event, *due_at, *pending, &mut after);
+                    let taken = self.emit_one(event, (*due_at, *pending), own, &mut after);
                     after.emitted.push(taken);
                 }
             }
@@ -454,26 +463,30 @@ impl State {
         Some(after)
     }
 
-    fn any_of_cancelled<'a>(&self, emits: &'a [Emit]) -> BTreeSet<(&'a str, &'a str)> {
+    fn any_of_cancelled<'a>(
+        &self,
+        emits: &'a [Emit],
+        own: Option<i64>,
+    ) -> BTreeSet<(&'a str, &'a str)> {
         let cancelled = emits.iter().filter_map(|emit| match emit {
             Emit::Cancel { webhook, key, .. } => Some((&**webhook, &**key)),
             Emit::Event { .. } => None,
         });
-        cancelled.filter(|(webhook, key)| self.any_waits(webhook, key)).collect()
+        cancelled.filter(|(webhook, key)| self.any_waits(webhook, key, own)).collect()
     }
 
     fn emit_one(
         &mut self,
         event: &NewEvent,
-        due_at: Option<Millis>,
-        pending: Pending,
+        (due_at, pending): (Option<Millis>, Pending),
+        own: Option<i64>,
         after: &mut After,
     ) -> Option<Accepted> {
         if let Some(key) = &event.order_key {
             match pending {
-                Pending::Keep if self.any_waits(&event.webhook, key) => return None,
+                Pending::Keep if self.any_waits(&event.webhook, key, own) => return None,
                 Pending::Replace => {
-                    self.take_back(&event.webhook, key, "replaced by a later `emit`", after);
+                    self.take_back(&event.webhook, key, "replaced by a later `emit`", own, after);
                 }
                 Pending::Add | Pending::Keep => {}
             }
@@ -589,7 +602,7 @@ impl State {
         };
         let mut after = After::default();
         if let Outcome::Done(effects) = &finish.outcome {
-            match self.apply(effects, 1, max_pending)? {
+            match self.apply(effects, Some(finish.job.event.0), max_pending)? {
                 Some(emitted) => after = emitted,
                 None => return Ok(Committed::Conflict),
             }
@@ -694,7 +707,7 @@ impl State {
         if let Some(known) = key.as_ref().and_then(|key| self.known(key)) {
             return Ok(Answered::Known(known));
         }
-        let Some(after) = self.apply(&effects, 0, max_pending)? else {
+        let Some(after) = self.apply(&effects, None, max_pending)? else {
             return Ok(Answered::Conflict);
         };
         if let Some(AnsweredEvent { event, job: planned }) = event {
@@ -738,7 +751,7 @@ impl State {
     fn apply(
         &mut self,
         effects: &Effects,
-        ending: u64,
+        own: Option<i64>,
         max_pending: u64,
     ) -> Result<Option<After>, StoreError> {
         if effects.reads.iter().any(|(key, version)| self.document(key).1 != *version) {
@@ -761,23 +774,24 @@ impl State {
                 }
             }
         }
+        let ending = u64::from(own.is_some());
         let emitted =
             effects.emits.iter().filter(|emit| matches!(emit, Emit::Event { .. })).count() as u64;
         let waiting = self.pending() + self.scheduled.len() as u64;
         let is_full = emitted > ending && waiting + emitted > 2 * max_pending + ending;
-        let after = if is_full { None } else { self.emit(&effects.emits) };
+        let after = if is_full { None } else { self.emit(&effects.emits, own) };
         if after.is_none() {
             self.documents = before;
         }
         // A `cancel` that was told otherwise is a conflict, whatever room there is.
-        if is_full && self.holds(&effects.emits) {
+        if is_full && self.holds(&effects.emits, own) {
             return Err(StoreError::Full { max_pending });
         }
         Ok(after)
     }
 
-    fn holds(&self, emits: &[Emit]) -> bool {
-        let before = self.any_of_cancelled(emits);
+    fn holds(&self, emits: &[Emit], own: Option<i64>) -> bool {
+        let before = self.any_of_cancelled(emits, own);
         let mut touched: BTreeMap<(&str, &str), bool> = BTreeMap::new();
         emits.iter().all(|emit| match emit {
             Emit::Event { event, .. } => {
@@ -870,7 +884,7 @@ impl Store for MemoryStore {
     fn commit(&self, effects: Effects) -> Answer<Committed> {
         let max_pending = self.max_pending();
         self.with(|state| {
-            let after = state.apply(&effects, 0, max_pending)?;
+            let after = state.apply(&effects, None, max_pending)?;
             Ok(after.map_or(Committed::Conflict, Committed::Yes))
         })
     }
@@ -1107,7 +1121,7 @@ impl Reader for MemoryReader {
     }
 
     fn waits(&self, webhook: &str, key: &str) -> LocalAnswer<'_, bool> {
-        Box::pin(ready(open(&self.state).map(|state| state.any_waits(webhook, key))))
+        Box::pin(ready(open(&self.state).map(|state| state.any_waits(webhook, key, None))))
     }
 
     fn count(&self, collection: &str, filter: Filter) -> LocalAnswer<'_, u64> {

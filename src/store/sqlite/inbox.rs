@@ -194,7 +194,7 @@ pub(super) fn finish(
     };
     let mut after = After::default();
     if let Outcome::Done(effects) = &finish.outcome {
-        match apply(connection, ledger, effects, 1, &mut after)? {
+        match apply(connection, ledger, effects, Some(finish.job.event.0), &mut after)? {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(Committed::Conflict)),
             Err(full) => return Ok(Err(full)),
@@ -241,20 +241,20 @@ fn apply(
     connection: &Connection,
     ledger: &mut Ledger,
     effects: &Effects,
-    ending: u64,
+    own: emits::Own,
     after: &mut After,
 ) -> rusqlite::Result<Result<bool, StoreError>> {
     let Some(changes) = documents::evaluate(connection, effects, clock::now())? else {
         return Ok(Ok(false));
     };
     if !effects.emits.is_empty() {
-        if !emits::hold(connection, ledger, effects)? {
+        if !emits::hold(connection, ledger, effects, own)? {
             return Ok(Ok(false));
         }
-        if let Err(full) = emits::room(ledger, effects, ending) {
+        if let Err(full) = emits::room(ledger, effects, u64::from(own.is_some())) {
             return Ok(Err(full));
         }
-        emits::write(connection, ledger, effects, after)?;
+        emits::write(connection, ledger, effects, own, after)?;
     }
     documents::write(connection, ledger, &changes)?;
     Ok(Ok(true))
@@ -394,7 +394,7 @@ pub(super) fn commit(
     effects: &Effects,
 ) -> rusqlite::Result<Result<Committed, StoreError>> {
     let mut after = After::default();
-    Ok(apply(connection, ledger, effects, 0, &mut after)?
+    Ok(apply(connection, ledger, effects, None, &mut after)?
         .map(|applied| if applied { Committed::Yes(after) } else { Committed::Conflict }))
 }
 
