@@ -278,14 +278,13 @@ impl State {
     }
 
     /// Who has its turn now that this job has ended.
-    fn ended(&mut self, event: i64, n: u32) -> Vec<Turn> {
-        let mut turns = Vec::new();
+    fn ended(&mut self, event: i64, n: u32, after: &mut After) {
         let kept = &self.events[&event];
-        let Some(lane) = lane_of(&kept.event) else { return turns };
+        let Some(lane) = lane_of(&kept.event) else { return };
         let planned = kept.jobs[n as usize].planned.clone();
         let script = planned.script;
         if planned.dead_job.is_some() || kept.of(&script).any(|job| !job.state.is_final()) {
-            return turns;
+            return;
         }
         let place = (kept.place.unwrap_or(event), event);
         let is_over =
@@ -296,46 +295,46 @@ impl State {
         }
         let Some(first) = line.first().copied() else {
             self.lanes.remove(&lane);
-            return turns;
+            return;
         };
         if is_over && place < first {
-            self.begin(first.1, true, &mut turns);
-            self.unblock(first.1, None);
+            self.begin(first.1, true, after);
+            self.unblock(first.1, None, after);
         } else if first.1 != event && self.events[&first.1].waits(&script) {
-            self.unblock(first.1, Some(&script));
-            return turns;
+            self.unblock(first.1, Some(&script), after);
+            return;
         }
-        let after: Vec<(i64, i64)> =
+        let behind: Vec<Place> =
             self.lanes[&lane].iter().filter(|standing| **standing > place).copied().collect();
-        for (_, next) in after {
+        for (_, next) in behind {
             if self.events[&next].jobs.is_empty() {
-                self.begin(next, false, &mut turns);
+                self.begin(next, false, after);
                 break;
             }
             if self.events[&next].waits(&script) {
-                self.unblock(next, Some(&script));
+                self.unblock(next, Some(&script), after);
             }
             if self.events[&next].of(&script).any(|job| !job.state.is_final()) {
                 break;
             }
         }
-        turns
     }
 
-    fn begin(&mut self, event: i64, is_first: bool, turns: &mut Vec<Turn>) {
+    fn begin(&mut self, event: i64, is_first: bool, after: &mut After) {
         let kept = &self.events[&event];
         if kept.jobs.is_empty() && self.released.insert(event) {
             let webhook = Arc::clone(&kept.event.webhook);
-            turns.push(Turn { event: Seq(event), webhook, plan: !is_first });
+            after.turns.push(Turn { event: Seq(event), webhook, plan: !is_first });
         }
     }
 
-    fn unblock(&mut self, event: i64, script: Option<&str>) {
+    fn unblock(&mut self, event: i64, script: Option<&str>, after: &mut After) {
         let kept = self.events.get_mut(&event).unwrap();
         for n in std::mem::take(&mut kept.behind) {
             let job = &mut kept.jobs[n as usize];
             if script.is_none_or(|script| *job.planned.script == *script) {
                 job.due_at = Some(clock::steady());
+                after.unblocked = true;
             } else {
                 kept.behind.push(n);
             }
@@ -377,13 +376,13 @@ impl State {
         let next = line.and_then(|line| line.iter().find(|standing| **standing > place).copied());
         let kept = self.events.get_mut(&event.0).unwrap();
         (kept.jobs, kept.behind) = (jobs, behind);
-        let mut turns = Vec::new();
+        let mut after = After::default();
         if self.lets_pass(event.0)
             && let Some((_, next)) = next
         {
-            self.begin(next, false, &mut turns);
+            self.begin(next, false, &mut after);
         }
-        Committed::Yes(After { turns, ..After::default() })
+        Committed::Yes(after)
     }
 
     /// What of a key has not started.
@@ -435,8 +434,7 @@ impl State {
             kept.behind.clear();
             let numbers: Vec<u32> = kept.jobs.iter().map(|job| job.n).collect();
             for n in numbers {
-                let turns = self.ended(event, n);
-                after.turns.extend(turns);
+                self.ended(event, n, after);
             }
         }
         let events = &self.events;
@@ -671,8 +669,7 @@ impl State {
         kept.behind.retain(|n| *n != finish.job.n);
         kept.attempts.extend(is_kept.then_some(attempt));
         if state.is_final() && finish.ordered {
-            let turns = self.ended(finish.job.event.0, finish.job.n);
-            after.turns.extend(turns);
+            self.ended(finish.job.event.0, finish.job.n, &mut after);
         }
         Ok(Committed::Yes(after))
     }

@@ -18,7 +18,8 @@ mod lists;
 pub(super) mod random;
 
 /// It is committed, and nothing follows.
-pub(super) const YES: Committed = Committed::Yes(After { emitted: Vec::new(), turns: Vec::new() });
+pub(super) const YES: Committed =
+    Committed::Yes(After { emitted: Vec::new(), turns: Vec::new(), unblocked: false });
 
 /// More than any step here takes.
 pub(super) const LONG: Duration = Duration::from_secs(600);

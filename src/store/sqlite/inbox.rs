@@ -178,7 +178,7 @@ pub(super) fn ignore(
     let numbers: Vec<u32> =
         scripts.query_map([event], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for n in numbers {
-        after.turns.extend(lanes::ended(connection, ledger, event, n)?);
+        lanes::ended(connection, ledger, event, n, after)?;
     }
     Ok(())
 }
@@ -216,7 +216,7 @@ pub(super) fn finish(
     }
     if finish.ordered && end.state.is_final() {
         let (event, n) = (finish.job.event.0, finish.job.n);
-        after.turns.extend(lanes::ended(connection, ledger, event, n)?);
+        lanes::ended(connection, ledger, event, n, &mut after)?;
     }
     if end.is_kept {
         connection
@@ -299,8 +299,9 @@ pub(super) fn plan(
         ])?;
     }
     ledger.dispatched(event.0);
-    let turns = lanes::pass(connection, ledger, event.0)?;
-    Ok(Committed::Yes(After { turns, ..After::default() }))
+    let mut after = After::default();
+    lanes::pass(connection, ledger, event.0, &mut after)?;
+    Ok(Committed::Yes(after))
 }
 
 /// Gives a placeholder its pattern, and adds the jobs beside it.
