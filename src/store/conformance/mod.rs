@@ -14,6 +14,8 @@ mod answers;
 mod documents;
 mod found;
 mod inbox;
+mod lanes;
+mod emits;
 mod lists;
 pub(super) mod random;
 
