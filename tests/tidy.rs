@@ -261,7 +261,7 @@ fn sources() -> Vec<(String, String)> {
             .to_str()
             .expect("a file of this project")
             .to_owned();
-        let is_test = ["/tests.rs", "/testing.rs", "/conformance/", "store/memory.rs"]
+        let is_test = ["/tests.rs", "/testing.rs", "/conformance/", "/store/memory/"]
             .iter()
             .any(|part| name.contains(part));
         if is_test {
