@@ -1,4 +1,4 @@
-//! Sizes and durations as people write them: `64KiB`, `30s`. A number without a unit is refused, since nobody
+//! Sizes, durations and rates as people write them: `64KiB`, `30s`, `50/s`. A number without a unit is refused, since nobody
 //! remembers whether it meant seconds; the refusal names the units and, where it can, the right spelling. What is printed here reads
 //! back as the same value.
 
@@ -21,6 +21,43 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
         .ok_or(UnitError { kind: Kind::Duration, fault: Fault::TooLarge })?;
     Ok(Duration::from_millis(millis))
 }
+
+/// So many in a span of time: `10/s`, `100/m`, `5/h`.
+pub(crate) fn parse_rate(text: &str) -> Result<Rate, RateError> {
+    let (count, unit) = text.split_once('/').ok_or(RateError)?;
+    let per = match unit {
+        "s" => Duration::from_secs(1),
+        "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3600),
+        _ => return Err(RateError),
+    };
+    let is_count = !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit());
+    let count = count.parse().ok().filter(|count| is_count && (1..=1_000_000).contains(count));
+    let count = count.ok_or(RateError)?;
+    Ok(Rate { gap: per / count, text: text.into() })
+}
+
+/// How often something may be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Rate {
+    /// From one to the next, at least.
+    pub(crate) gap: Duration,
+    /// As it was written.
+    text: Box<str>,
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+/// The text is no rate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error(
+    "write a rate: a whole number up to 1000000 a second, minute or hour, such as `50/s`, `100/m`"
+)]
+pub(crate) struct RateError;
 
 /// A size in the largest unit that holds it exactly.
 pub(crate) fn print_size(bytes: u64) -> String {
@@ -224,6 +261,20 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn a_rate_is_a_count_and_a_span() {
+        let gap = |text| parse_rate(text).map(|rate| rate.gap);
+        assert_eq!(gap("50/s"), Ok(Duration::from_millis(20)));
+        assert_eq!(gap("1/s"), Ok(Duration::from_secs(1)));
+        assert_eq!(gap("120/m"), Ok(Duration::from_millis(500)));
+        assert_eq!(gap("4/h"), Ok(Duration::from_secs(900)));
+        for wrong in
+            ["", "50", "0/s", "-1/s", "+1/s", "1.5/s", "1/d", "1/", "/s", "1 /s", "1000001/s"]
+        {
+            assert_eq!(gap(wrong), Err(RateError), "{wrong}");
+        }
+    }
 
     #[test]
     fn sizes_and_durations_read_as_written() {

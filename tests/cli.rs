@@ -254,7 +254,7 @@ fn wrong_usage_ends_with_2_and_help_with_0() {
 #[test]
 fn every_help_fits_80_columns() {
     let project = Project::new("");
-    for command in ["", "run", "check", "send", "events", "docs"] {
+    for command in ["", "run", "check", "send", "events", "replay", "docs"] {
         let arguments: Vec<&str> =
             [command, "--help"].into_iter().filter(|argument| !argument.is_empty()).collect();
         let (stdout, _) = project.expect(0, &arguments);
@@ -276,7 +276,8 @@ fn the_help_says_what_there_is() {
       run     Serve webhooks and routes, headless
       check   Compile every script and find what does not fit together
       send    Post a correctly signed sample event to a webhook of this config
-      events  List stored events, or show one
+      events  List stored events, show one, or follow them
+      replay  Have stored events handled again
       docs    Explain an error code, such as E0201
       help    Print this message or the help of the given subcommand(s)
 

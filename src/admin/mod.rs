@@ -2,5 +2,6 @@
 //! it, shared by both ends; commands and the monitor know no more than it says.
 
 pub(crate) mod client;
+pub(crate) mod query;
 pub(crate) mod server;
 pub(crate) mod wire;

@@ -18,17 +18,13 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::query::{self, Wanted};
 use super::wire;
 use crate::clock;
 use crate::id::EventId;
 use crate::inbox::Notes;
 use crate::server::Process;
-use crate::store::{Accepted, EventQuery, JobState, Replayed, Store, StoreError};
-
-/// Events of one answer, at most.
-pub(crate) const LIMIT_MAX: usize = 1000;
-/// And where nobody says.
-const LIMIT: usize = 50;
+use crate::store::{Accepted, EventPage, Replayed, Store, StoreError};
 
 /// Connections at once; further ones wait to be accepted.
 const CONNECTIONS_MAX: usize = 64;
@@ -202,16 +198,34 @@ async fn status(State(shared): State<Shared>) -> Response {
 }
 
 async fn events(State(shared): State<Shared>, RawQuery(query): RawQuery) -> Response {
-    let query = match read_query(query.as_deref().unwrap_or_default()) {
-        Ok(query) => query,
+    let query = match query::read(query.as_deref().unwrap_or_default()) {
+        Ok(Wanted::Matching(query)) => query,
+        Ok(Wanted::These(ids)) => return these(&shared, ids).await,
         Err(error) => return problem(StatusCode::BAD_REQUEST, "INVALID_PAYLOAD", &error),
     };
     match shared.store.events(query).await {
-        Ok(events) => {
-            Json(events.iter().map(wire::Event::from).collect::<Vec<_>>()).into_response()
+        Ok(EventPage { events, next }) => {
+            let list = Json(events.iter().map(wire::Event::from).collect::<Vec<_>>());
+            match next {
+                Some(next) => ([(wire::NEXT, next.to_string())], list).into_response(),
+                None => list.into_response(),
+            }
         }
         Err(error) => unavailable(&error),
     }
+}
+
+/// Those of them that are there, in the order in which they were asked for.
+async fn these(shared: &Shared, ids: Vec<EventId>) -> Response {
+    let mut events = Vec::new();
+    for id in ids {
+        match shared.store.event(id).await {
+            Ok(Some(detail)) => events.push(wire::Event::from(&detail.summary)),
+            Ok(None) => {}
+            Err(error) => return unavailable(&error),
+        }
+    }
+    Json(events).into_response()
 }
 
 async fn event(State(shared): State<Shared>, PathParameter(id): PathParameter<String>) -> Response {
@@ -257,35 +271,6 @@ async fn replay(
     };
     tracing::info!(event = %id, resumed, "an event is replayed on request");
     (StatusCode::ACCEPTED, Json(wire::Replay { id: id.to_string(), resumed })).into_response()
-}
-
-/// `webhook=&state=&after=&limit=`: what a list is narrowed by. `after` is the last event of the page before.
-fn read_query(query: &str) -> Result<EventQuery, String> {
-    let mut wanted = EventQuery { limit: LIMIT, ..EventQuery::default() };
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-        match &*name {
-            "webhook" => wanted.webhook = Some(value.into()),
-            "state" => {
-                let state = JobState::from_word(&value);
-                wanted.state =
-                    Some(state.ok_or_else(|| format!("`state` is one of {}", states()))?);
-            }
-            "after" => {
-                wanted.before = Some(value.parse().map_err(|error| format!("`after`: {error}"))?)
-            }
-            "limit" => {
-                let limit = value.parse::<usize>().ok().filter(|limit| *limit > 0);
-                wanted.limit = limit.ok_or("`limit` is a number from 1 on")?.min(LIMIT_MAX);
-            }
-            _ => return Err(format!("unknown parameter `{}`", name.escape_debug())),
-        }
-    }
-    Ok(wanted)
-}
-
-/// The words of the states, for messages.
-pub(crate) fn states() -> String {
-    JobState::ALL.map(JobState::word).join(", ")
 }
 
 fn no_such_event() -> Response {
@@ -336,15 +321,5 @@ mod tests {
         assert_eq!(fs::read_to_string(&path).unwrap(), "x");
         let long = folder.path().join("x".repeat(120));
         assert!(matches!(block_on(bind(&long)), Err(BindError::TooLong(_))));
-    }
-
-    #[test]
-    fn a_query_that_cannot_be_meant_is_refused_and_a_limit_is_capped() {
-        assert_eq!(read_query("limit=1000000000").unwrap().limit, LIMIT_MAX);
-        assert_eq!(read_query("state=dead&webhook=clerk").unwrap().state, Some(JobState::Dead));
-        for query in ["limit=-1", "limit=abc", "limit=0", "state=lost", "after=x", "wehbook=clerk"]
-        {
-            assert!(read_query(query).is_err(), "{query}");
-        }
     }
 }

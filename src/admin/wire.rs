@@ -5,14 +5,19 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::clock::Millis;
 use crate::store;
 
-/// An event in a list.
+/// The header of a list that is not at its end: the last event that was looked at. The same question with it as `after` goes on; a page may be empty
+/// although more follow, since one answer looks at a bounded number of events.
+pub(crate) const NEXT: &str = "rhaiway-next";
+
+/// An event in a list; `/v1/events` answers with a list of them, and perhaps with `NEXT`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Event {
     /// `evt_…`.
     pub(crate) id: String,
-    /// Its webhook's name in config.
+    /// Its webhook's name in config; `on:TOPIC` for what a script emitted, `every:SCRIPT/SCHEDULE` for a timer.
     pub(crate) webhook: String,
     /// The provider's own id.
     pub(crate) delivery_id: Option<String>,
@@ -35,6 +40,12 @@ pub(crate) struct EventDetail {
     /// What a list says of it.
     #[serde(flatten)]
     pub(crate) event: Event,
+    /// The run that emitted it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) emitted_by: Option<EmittedBy>,
+    /// The event that it repeats on somebody's request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) replay_of: Option<String>,
     /// Absent, like the body, once retention took the payload.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) headers: Option<Value>,
@@ -48,6 +59,15 @@ pub(crate) struct EventDetail {
     pub(crate) jobs: Vec<Job>,
     /// The attempts that are kept, the oldest first.
     pub(crate) tries: Vec<Attempt>,
+}
+
+/// Out of which run an event came.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct EmittedBy {
+    /// The event that was handled, or the request (`req_…`, or what its client called it) that a route answered.
+    pub(crate) from: String,
+    /// The script that ran.
+    pub(crate) script: String,
 }
 
 /// A job of an event.
@@ -69,7 +89,7 @@ pub(crate) struct Job {
     pub(crate) error: Option<String>,
 }
 
-/// An attempt that did not succeed at once.
+/// An attempt that did not succeed at once, or that logged something.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Attempt {
     /// Its job's id.
@@ -82,8 +102,30 @@ pub(crate) struct Attempt {
     pub(crate) ended_at: String,
     /// The generation of scripts that ran.
     pub(crate) generation: u64,
+    /// A short digest of the script that ran, with its modules; other text has another one.
+    #[serde(default)]
+    pub(crate) version: Option<String>,
     /// Why it failed.
     pub(crate) error: Option<String>,
+    /// What its handler logged, as far as there was room.
+    #[serde(default)]
+    pub(crate) log: Vec<LogLine>,
+    /// Lines that had none.
+    #[serde(default)]
+    pub(crate) log_dropped: u64,
+}
+
+/// A line of a script's log.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct LogLine {
+    /// When.
+    pub(crate) at: String,
+    /// `info`, `warn`, `error`, `debug`, `trace`.
+    pub(crate) level: String,
+    /// What it says.
+    pub(crate) message: String,
+    /// The map beside it, as the script would print it; `""` where there was none.
+    pub(crate) fields: String,
 }
 
 /// How the instance is.
@@ -147,11 +189,11 @@ impl From<&store::EventSummary> for Event {
 impl From<&store::EventDetail> for EventDetail {
     fn from(detail: &store::EventDetail) -> Self {
         let id = detail.summary.id;
-        let (mut headers, mut body, mut body_base64) = (None, None, None);
+        let (mut headers, mut body, mut body_base64, mut emitted_by) = (None, None, None, None);
         if let Some((request, bytes)) = &detail.payload {
-            headers = serde_json::from_str(request)
-                .ok()
-                .map(|mut request: Value| request["headers"].take());
+            let request = serde_json::from_str::<Value>(request).ok();
+            emitted_by = request.as_ref().and_then(emitted);
+            headers = request.map(|mut request| request["headers"].take());
             match std::str::from_utf8(bytes) {
                 Ok(text) => body = Some(text.to_owned()),
                 Err(_) => body_base64 = Some(STANDARD.encode(bytes)),
@@ -172,10 +214,15 @@ impl From<&store::EventDetail> for EventDetail {
             started_at: attempt.started_at.to_string(),
             ended_at: attempt.ended_at.to_string(),
             generation: attempt.generation,
+            version: attempt.version.as_deref().map(str::to_owned),
             error: attempt.error.as_deref().map(str::to_owned),
+            log: attempt.log.lines.iter().map(LogLine::from).collect(),
+            log_dropped: attempt.log.dropped,
         };
         Self {
             event: Event::from(&detail.summary),
+            emitted_by,
+            replay_of: detail.replay_of.map(|id| id.to_string()),
             headers,
             body,
             body_base64,
@@ -183,4 +230,21 @@ impl From<&store::EventDetail> for EventDetail {
             tries: detail.attempts.iter().map(attempt).collect(),
         }
     }
+}
+
+impl From<&store::log::LogLine> for LogLine {
+    fn from(line: &store::log::LogLine) -> Self {
+        Self {
+            at: Millis(line.at).to_string(),
+            level: line.level.to_string(),
+            message: line.message.to_string(),
+            fields: line.fields.to_string(),
+        }
+    }
+}
+
+/// What an internal event has in the place of a request (`script/api/event`).
+fn emitted(request: &Value) -> Option<EmittedBy> {
+    let text = |name: &str| request.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some(EmittedBy { from: text("from")?, script: text("script")? })
 }

@@ -7,13 +7,17 @@ use clap::{Parser, Subcommand};
 
 #[cfg(debug_assertions)]
 mod by_hand;
+mod ask;
 mod check;
 mod docs;
 mod events;
 mod logging;
+mod narrow;
 mod output;
+mod replay;
 mod run;
 mod send;
+mod table;
 mod welcome;
 
 use self::output::Output;
@@ -47,8 +51,10 @@ enum Command {
     Check(check::Arguments),
     /// Post a correctly signed sample event to a webhook of this config
     Send(send::SendArgs),
-    /// List stored events, or show one
+    /// List stored events, show one, or follow them
     Events(events::Arguments),
+    /// Have stored events handled again
+    Replay(replay::Arguments),
     /// Explain an error code, such as E0201
     Docs(docs::Arguments),
 }
@@ -60,6 +66,8 @@ pub(crate) enum Exit {
     Fine,
     /// It found or met a failure, and has said so.
     Failed,
+    /// Exit code 2: what was asked for cannot be done as it was asked, and it has said so.
+    WrongUsage,
 }
 
 impl From<Exit> for ExitCode {
@@ -67,6 +75,7 @@ impl From<Exit> for ExitCode {
         match exit {
             Exit::Fine => Self::SUCCESS,
             Exit::Failed => Self::from(1),
+            Exit::WrongUsage => Self::from(WRONG_USAGE),
         }
     }
 }
@@ -100,6 +109,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&output, config, &arguments),
         Command::Send(arguments) => post(&output, config, &arguments),
         Command::Events(arguments) => events::run(&output, config, &arguments),
+        Command::Replay(arguments) => replay::run(&output, config, &arguments),
         Command::Docs(arguments) => docs::run(&output, &arguments),
     };
     match ended {

@@ -1,10 +1,15 @@
 //! The only place that prints: data to stdout, messages to stderr, colour only on a terminal and where NO_COLOR does not forbid it. What comes
 //! from outside is made harmless before it reaches a terminal. A closed pipe ends nothing.
 
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _};
+
+use rustix::termios::tcgetwinsize;
 
 use crate::config::process_variable;
 use crate::frame::Frame;
+
+/// Bytes of an answer that are read; a yes has three.
+const ANSWER_BYTES_MAX: u64 = 1024;
 
 /// Where this process prints.
 #[derive(Clone, Debug)]
@@ -28,6 +33,32 @@ impl Output {
         _ = writeln!(io::stdout().lock(), "{line}");
     }
 
+    /// The same, for what goes on for long: false where nobody reads it any more.
+    pub(crate) fn try_data(&self, line: &str) -> bool {
+        writeln!(io::stdout().lock(), "{line}").is_ok()
+    }
+
+    /// Columns of the terminal that data is shown on; `None`: it goes elsewhere, and may be as wide as it needs.
+    pub(crate) fn width(&self) -> Option<usize> {
+        let stdout = io::stdout();
+        let size = stdout.is_terminal().then(|| tcgetwinsize(&stdout).ok()).flatten()?;
+        Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+    }
+
+    /// Whether somebody is there who can be asked.
+    pub(crate) fn can_ask(&self) -> bool {
+        io::stdin().is_terminal() && self.is_terminal
+    }
+
+    /// A question, with no for whatever is not a clear yes.
+    pub(crate) fn ask(&self, question: &str) -> bool {
+        let mut stderr = io::stderr().lock();
+        _ = write!(stderr, "{question} [y/N] ").and_then(|()| stderr.flush());
+        let mut answer = String::new();
+        let read = io::stdin().lock().take(ANSWER_BYTES_MAX).read_line(&mut answer);
+        read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
+    }
+
     /// A message.
     pub(crate) fn say(&self, text: &str) {
         _ = writeln!(io::stderr().lock(), "{text}");
@@ -43,25 +74,6 @@ impl Output {
     pub(crate) fn frames(&self, frames: &[Frame]) {
         for frame in frames {
             self.say(&format!("{}\n", frame.render(self.colour)));
-        }
-    }
-
-    /// Rows under a heading, in columns as wide as they need.
-    pub(crate) fn table(&self, heading: &[&str], rows: &[Vec<String>]) {
-        let width = |column: usize| {
-            let cells =
-                rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-            cells.chain([heading[column].chars().count()]).max().unwrap_or(0)
-        };
-        let widths: Vec<usize> = (0..heading.len()).map(width).collect();
-        let line = |cells: &[String]| {
-            let padded: Vec<String> =
-                cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-            padded.join("  ").trim_end().to_owned()
-        };
-        self.data(&line(&heading.iter().map(ToString::to_string).collect::<Vec<_>>()));
-        for row in rows {
-            self.data(&line(row));
         }
     }
 }

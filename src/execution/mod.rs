@@ -16,7 +16,7 @@ use crate::script::host_call::Given;
 use crate::script::places::Place;
 use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
-use crate::store::{Effects, Reader, Store, StoreError};
+use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
 mod perform;
 
@@ -62,6 +62,8 @@ pub(crate) struct Executed {
     pub(crate) end: End,
     /// Writes and the versions that they rely on.
     pub(crate) effects: Effects,
+    /// What it logged, also where it failed; of an event's run only.
+    pub(crate) log: AttemptLog,
 }
 
 impl Executor {
@@ -101,11 +103,12 @@ impl Executor {
             memory: scripts.memory_budget,
             timeout: timeout.unwrap_or(scripts.timeout),
         };
-        let (given, is_attempt) = (Rc::new(given), matches!(input, Input::Event(_)));
+        let is_attempt = matches!(input, Input::Event(_));
+        let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
         let retention = generation.config.storage.retention;
         let live =
             perform::Live::new(Rc::clone(&self.reader), retention, Rc::clone(&given), is_attempt);
-        let task = Task { compiled, handler, input, given, limits };
+        let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
         if matches!(end.result, Err(Failure::Ended { ending: Ending::ByHandler, .. }))
             && let Some(ended) = live.ended()
@@ -120,7 +123,7 @@ impl Executor {
             say_leaked(script, end.leaked);
         }
         let effects = if end.result.is_ok() { live.into_effects() } else { Effects::default() };
-        Executed { end, effects }
+        Executed { end, effects, log: given.take_log() }
     }
 
     /// Makes this worker's copy of every script of a generation, and drops those that it no longer has.
@@ -176,7 +179,7 @@ fn say_leaked(script: &Script, bytes: u64) {
 
 fn failed(failure: Failure) -> Executed {
     let end = End { result: Err(failure), leaked: 0 };
-    Executed { end, effects: Effects::default() }
+    Executed { end, effects: Effects::default(), log: AttemptLog::default() }
 }
 
 #[cfg(test)]

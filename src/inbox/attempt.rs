@@ -19,8 +19,8 @@ use crate::script::places::Place;
 use crate::script::run::{Failure, Input};
 use crate::script::source::Source;
 use crate::store::{
-    self, After, Committed, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob, Seq,
-    StoreError,
+    self, After, AttemptLog, Committed, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob,
+    Seq, StoreError,
 };
 
 /// Reruns of one attempt after conflicts; they use no attempt.
@@ -63,6 +63,22 @@ pub(super) struct Job {
 enum Work {
     Handle(HandlerRef),
     End(Outcome),
+}
+
+/// What is told of an attempt beside how it came out.
+#[derive(Clone)]
+struct Tried {
+    started_at: Millis,
+    /// Of the script that ran.
+    version: Option<Arc<str>>,
+    log: AttemptLog,
+}
+
+impl Tried {
+    /// One that begins now, if it comes to that.
+    fn now() -> Self {
+        Self { started_at: clock::now(), version: None, log: AttemptLog::default() }
+    }
 }
 
 /// What an attempt needs to begin.
@@ -275,22 +291,23 @@ impl Inbox {
         entered: Entered,
     ) {
         let Entered { passes, place } = entered;
-        let started_at = clock::now();
-        let outcome = self.run(generation, job, at, place, started_at).await;
+        let mut tried = Tried::now();
+        let outcome = self.run(generation, job, at, place, &mut tried).await;
         drop(passes);
         if let Some((used, outcome)) = outcome {
-            self.end(generation, job, used, started_at, outcome).await;
+            self.end(generation, job, used, tried, outcome).await;
         }
     }
 
-    /// Runs it until it commits without a conflict or fails; with the attempts used then. `None`: nothing is left to write.
+    /// Runs it until it commits without a conflict or fails; with the attempts used then. `None`: nothing is left to write. Of the log there is what the
+    /// last of its runs said: what ran before has never happened.
     async fn run(
         self: &Rc<Self>,
         generation: &Pinned,
         job: &Job,
         at: HandlerRef,
         place: Place,
-        started_at: Millis,
+        tried: &mut Tried,
     ) -> Option<(u32, Outcome)> {
         let (script, handler) = generation.handler(at);
         let Some(bounds) = generation.bounds(&job.event.webhook) else {
@@ -306,6 +323,7 @@ impl Inbox {
             return None;
         }
         let attempt = job.attempt();
+        tried.version = Some(Arc::clone(&script.version));
         let mut first = Some(place);
         for _rerun in 0..=CONFLICT_RERUNS_MAX {
             let input = EventInput {
@@ -337,7 +355,8 @@ impl Inbox {
                 timeout: handler.options.timeout.or(bounds.timeout),
             };
             failpoint::reached(Point::AttemptStarted);
-            let Executed { end, effects } = self.executor.execute(run).await;
+            let Executed { end, effects, log } = self.executor.execute(run).await;
+            tried.log = log;
             failpoint::reached(Point::AttemptEnded);
             let outcome = match end.result {
                 Ok(_) => Outcome::Done(effects),
@@ -354,7 +373,7 @@ impl Inbox {
                     return Some((attempt, failed(generation, job, &retry, attempt, &failure)));
                 }
             };
-            match self.commit(generation, job, attempt, started_at, outcome).await {
+            match self.commit(generation, job, attempt, tried, outcome).await {
                 Ok(Committed::Conflict) => {}
                 Ok(Committed::Yes(_) | Committed::Stale) => return None,
                 Err(full) => {
@@ -388,7 +407,7 @@ impl Inbox {
 
     /// The end of an attempt that did not run.
     async fn end_unused(self: &Rc<Self>, generation: &Pinned, job: &Job, outcome: Outcome) {
-        self.end(generation, job, job.used, clock::now(), outcome).await;
+        self.end(generation, job, job.used, Tried::now(), outcome).await;
     }
 
     async fn end(
@@ -396,7 +415,7 @@ impl Inbox {
         generation: &Pinned,
         job: &Job,
         used: u32,
-        started_at: Millis,
+        tried: Tried,
         outcome: Outcome,
     ) {
         if let Outcome::Dead { error, .. } = &outcome {
@@ -411,7 +430,7 @@ impl Inbox {
             | Outcome::Resolved { .. } => true,
         };
         // Only what emits can find no place, and this emits nothing.
-        _ = self.commit(generation, job, used, started_at, outcome).await;
+        _ = self.commit(generation, job, used, &tried, outcome).await;
         if waits {
             self.wake_if_reloaded(generation, &job.planned.script).await;
             self.notes.wake();
@@ -442,7 +461,7 @@ impl Inbox {
         generation: &Pinned,
         job: &Job,
         used: u32,
-        started_at: Millis,
+        tried: &Tried,
         outcome: Outcome,
     ) -> Result<Committed, StoreError> {
         loop {
@@ -450,9 +469,11 @@ impl Inbox {
                 job: job.key,
                 plan: job.plan.clone(),
                 attempt: used,
-                started_at,
+                started_at: tried.started_at,
                 ended_at: clock::now(),
                 generation: generation.number,
+                version: tried.version.clone(),
+                log: tried.log.clone(),
                 ordered: job.event.order_key.is_some(),
                 outcome: outcome.clone(),
             };

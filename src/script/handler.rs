@@ -6,6 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
+use ring::digest;
+
 use super::imports::Imports;
 pub(crate) use super::lint::Query;
 pub(crate) use super::parts::Parts;
@@ -25,6 +27,8 @@ pub(crate) struct Script {
     pub(crate) path: Arc<str>,
     /// Its text.
     pub(crate) source: Arc<str>,
+    /// Tells its text, with that of its modules, from that of any other version.
+    pub(crate) version: Arc<str>,
     /// Every module that it may import, computed names included.
     pub(crate) modules: Arc<Sources>,
     /// Which of them: when one of these changes, the script is loaded anew.
@@ -50,6 +54,21 @@ impl Script {
             self.leaked.fetch_add(bytes, Ordering::Relaxed);
         }
     }
+}
+
+/// Letters of a version: two of a script's are told apart unless its author tries to make them alike.
+const VERSION_LETTERS: usize = 10;
+
+/// A short digest of what runs: the script's text and the modules that it may import.
+pub(super) fn version(source: &str, modules: &Sources) -> Arc<str> {
+    let mut digest = digest::Context::new(&digest::SHA256);
+    let texts = modules.iter().flat_map(|(path, text)| [&**path, &**text]);
+    for text in std::iter::once(source).chain(texts) {
+        digest.update(&(text.len() as u64).to_be_bytes());
+        digest.update(text.as_bytes());
+    }
+    let hex: String = digest.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    hex[..VERSION_LETTERS].into()
 }
 
 /// `[vars]` of config.

@@ -2,7 +2,7 @@
 //! A script suspends with a `HostCall` and resumes with a `HostReply`; it holds nothing while it waits. Who performs the call
 //! (the live runtime, a test, a replay) is the driver's choice.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
-use crate::store::{DocumentKey, Json, Number, Pending};
+use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
 
 /// What a script asks. Provider calls will be further variants.
 #[derive(Clone, Debug, PartialEq)]
@@ -205,6 +205,8 @@ pub(crate) struct Given {
     pub(crate) subject: Rc<str>,
     /// Its name.
     pub(crate) script: Arc<str>,
+    /// What it logs, where that is kept; one for a run and all its branches.
+    log: Option<Rc<RefCell<AttemptLog>>>,
 }
 
 impl Given {
@@ -219,7 +221,25 @@ impl Given {
             parallels: Cell::new(0),
             subject: subject.into(),
             script: Arc::clone(script),
+            log: None,
         }
+    }
+
+    /// The same, and what is logged is kept.
+    pub(crate) fn keeping_log(self) -> Self {
+        Self { log: Some(Rc::default()), ..self }
+    }
+
+    /// Keeps a line, if lines are kept.
+    pub(crate) fn note(&self, level: &str, message: &str, fields: &str) {
+        if let Some(log) = &self.log {
+            log.borrow_mut().push(self.now(), level, message, fields);
+        }
+    }
+
+    /// What was logged so far. From now on there is nothing of it here.
+    pub(crate) fn take_log(&self) -> AttemptLog {
+        self.log.as_ref().map(|log| log.take()).unwrap_or_default()
     }
 
     /// The number of the next call of `parallel`.
@@ -239,6 +259,7 @@ impl Given {
             parallels: Cell::new(0),
             subject: Rc::clone(&self.subject),
             script: Arc::clone(&self.script),
+            log: self.log.clone(),
         }
     }
 

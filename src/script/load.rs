@@ -13,7 +13,7 @@ use super::compiled::{Prepared, SET_UP_BUDGET, SetUpError, prepare};
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
 use super::diagnose::{self, Circumstances, Exports, Names};
-use super::handler::{Handler, Reads, Script, Sources, Trigger, Vars};
+use super::handler::{self, Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
 use super::imports::Imports;
@@ -341,6 +341,7 @@ fn script(
         name: Arc::clone(&candidate.name),
         path: Arc::clone(&candidate.path),
         source: Arc::clone(&candidate.source),
+        version: handler::version(&candidate.source, &modules),
         modules,
         imports,
         vars: Arc::clone(&candidate.vars),

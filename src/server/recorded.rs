@@ -14,7 +14,7 @@ use ring::digest::{Context as Digest, SHA256};
 use super::answer::{self, Problem};
 use super::body::Body;
 use super::delivery;
-use super::route::{self, Asked, Ended};
+use super::route::{self, Asked, Ended, Ran};
 use super::router::Context;
 use super::turns::{Joined, Of, Turn};
 use super::{Client, Counted};
@@ -24,7 +24,7 @@ use crate::inbox::Pass;
 use crate::script::api::respond::Answer;
 use crate::script::handler::Method;
 use crate::store::{
-    AnswerKey, Answered, AnsweredEvent, Answering, Effects, Known, NewEvent, PlannedJob, Recorded,
+    AnswerKey, Answered, AnsweredEvent, Answering, Attempt, Known, NewEvent, PlannedJob, Recorded,
     StoreError,
 };
 use crate::webhook::Webhook;
@@ -192,7 +192,7 @@ async fn try_delivery(
     let script = Arc::clone(&generation.handler(handler).0.name);
     let job = PlannedJob { script, pattern: Some(pattern), dead_job: None };
     let asked = delivery::asked(webhook, event.clone(), handler);
-    let keeps = Keeps { once, event: Some(AnsweredEvent { event, job }) };
+    let keeps = Keeps { once, event: Some(AnsweredEvent { event, job, attempt: None }) };
     Ok(run(context, turns, pass, asked, keeps).await)
 }
 
@@ -244,8 +244,7 @@ async fn run_here(
 ) -> Response<Body> {
     let _counted = Counted::new(&client.front.under_way);
     let context = &Context { id, client, generation };
-    route::run(context, asked, async |answer, effects| keeps.commit(context, answer, effects).await)
-        .await
+    route::run(context, asked, async |answer, ran| keeps.commit(context, answer, ran).await).await
 }
 
 impl Keeps {
@@ -254,8 +253,10 @@ impl Keeps {
         &self,
         context: &Context<'_>,
         answer: Answer,
-        effects: Effects,
+        ran: Ran,
     ) -> Result<Ended, StoreError> {
+        let event = self.event.as_ref().map(|answered| tried(context, answered.clone(), &ran));
+        let effects = ran.effects;
         let (response, kept) = match &self.once {
             None => (answer::of_script(answer), None),
             Some(once) => {
@@ -270,7 +271,7 @@ impl Keeps {
         let emits = effects.emits.clone();
         let answering = Answering {
             key: self.once.as_ref().map(|once| once.key.clone()),
-            event: self.event.clone(),
+            event,
             effects,
             answer: kept,
         };
@@ -287,6 +288,25 @@ impl Keeps {
             (Answered::Conflict, _) | (Answered::Known(_), None) => Ended::Conflict,
         })
     }
+}
+
+/// The delivery with its only attempt, where that logged something.
+fn tried(context: &Context<'_>, answered: AnsweredEvent, ran: &Ran) -> AnsweredEvent {
+    if ran.log.is_empty() {
+        return answered;
+    }
+    let script = context.generation.script(&answered.job.script);
+    let attempt = Attempt {
+        job: 0,
+        attempt: 1,
+        started_at: ran.started_at,
+        ended_at: clock::now(),
+        generation: context.generation.number,
+        version: script.map(|script| Arc::clone(&script.version)),
+        error: None,
+        log: ran.log.clone(),
+    };
+    AnsweredEvent { attempt: Some(attempt), ..answered }
 }
 
 fn recorded(answer: Answer, digest: [u8; 32]) -> Recorded {

@@ -11,6 +11,7 @@ use super::body::Body;
 use super::recorded;
 use super::request;
 use super::router::Context;
+use crate::clock::{self, Millis};
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
@@ -18,7 +19,7 @@ use crate::script::api::respond::Answer;
 use crate::script::handler::Trigger;
 use crate::script::host_call::{AttemptEnd, Given};
 use crate::script::run::{Failure, Input};
-use crate::store::{Committed, Effects, StoreError};
+use crate::store::{AttemptLog, Committed, Effects, StoreError};
 
 /// Reruns after conflicts.
 const CONFLICT_RERUNS_MAX: u32 = 10;
@@ -95,9 +96,18 @@ pub(super) async fn answer(
     }
 }
 
+/// What a run that has an answer leaves beside it.
+pub(super) struct Ran {
+    /// What it wants committed.
+    pub(super) effects: Effects,
+    pub(super) started_at: Millis,
+    /// What it logged, where it handled a delivery.
+    pub(super) log: AttemptLog,
+}
+
 /// Runs a handler and commits what it wants, and nothing else.
 pub(super) async fn run_plainly(context: &Context<'_>, asked: Asked) -> Response<Body> {
-    run(context, asked, async |answer, effects| commit(context, answer, effects).await).await
+    run(context, asked, async |answer, ran| commit(context, answer, ran.effects).await).await
 }
 
 async fn commit(
@@ -122,7 +132,7 @@ async fn commit(
 pub(super) async fn run(
     context: &Context<'_>,
     asked: Asked,
-    commit: impl AsyncFn(Answer, Effects) -> Result<Ended, StoreError>,
+    commit: impl AsyncFn(Answer, Ran) -> Result<Ended, StoreError>,
 ) -> Response<Body> {
     let Asked { at, input, subject, timeout, ends_with_client, in_conflict } = asked;
     let front = &context.client.front;
@@ -142,7 +152,8 @@ pub(super) async fn run(
             timeout: handler.options.timeout.or(timeout),
         };
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
-        let Executed { end, effects } = tokio::select! {
+        let started_at = clock::now();
+        let Executed { end, effects, log } = tokio::select! {
             biased;
             executed = front.executor.execute(run) => executed,
             () = context.client.stream.left(), if ends_with_client => {
@@ -157,7 +168,7 @@ pub(super) async fn run(
                 return answer::of_failure(failure, &context.id);
             }
         };
-        match commit(answered, effects).await {
+        match commit(answered, Ran { effects, started_at, log }).await {
             Ok(Ended::Answer(response)) => return response,
             Ok(Ended::Conflict) => {}
             Err(error) => {

@@ -22,7 +22,9 @@ use crate::id::EventId;
 
 pub(crate) mod document;
 pub(crate) mod filter;
+pub(crate) mod log;
 pub(crate) mod model;
+mod page;
 mod recorded;
 pub(crate) mod order;
 pub(crate) mod sqlite;
@@ -31,7 +33,9 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod conformance;
 
+pub(crate) use self::log::AttemptLog;
 pub(crate) use self::model::*;
+pub(crate) use self::page::*;
 pub(crate) use self::recorded::*;
 
 /// An answer that may take a commit to come. The question is asked when the function is called, not when this is polled.
@@ -119,8 +123,8 @@ pub(crate) trait Store: Send + Sync {
     /// An event with what running it needs; `None` when it or its payload is gone.
     fn load(&self, event: Seq) -> Answer<Option<StoredEvent>>;
 
-    /// Newest first.
-    fn events(&self, query: EventQuery) -> Answer<Vec<EventSummary>>;
+    /// A page of events. It looks at a bounded number of them and says where it stopped, so that no question holds up the others.
+    fn events(&self, query: EventQuery) -> Answer<EventPage>;
 
     /// One, with its jobs and attempts; `None` when nobody knows it.
     fn event(&self, id: EventId) -> Answer<Option<EventDetail>>;

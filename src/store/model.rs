@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::log::AttemptLog;
 use super::order::{Order, Rank};
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -207,6 +208,10 @@ pub(crate) struct Finish {
     pub(crate) ended_at: Millis,
     /// The generation of scripts that ran.
     pub(crate) generation: u64,
+    /// Which version of its script ran; `None`: none did.
+    pub(crate) version: Option<Arc<str>>,
+    /// What it logged. Kept with an attempt that is used; a success at the first try that logged nothing keeps no row.
+    pub(crate) log: AttemptLog,
     /// Its event has an order key.
     pub(crate) ordered: bool,
     /// What it came to.
@@ -521,7 +526,7 @@ pub(crate) struct Job {
     pub(crate) error: Option<Box<str>>,
 }
 
-/// An attempt as it is stored: every one but a success at the first try.
+/// An attempt as it is stored: every one but a success at the first try that logged nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Attempt {
     /// Its job's number in the event.
@@ -534,8 +539,12 @@ pub(crate) struct Attempt {
     pub(crate) ended_at: Millis,
     /// Of scripts.
     pub(crate) generation: u64,
+    /// A short digest of the script that ran, as it was then.
+    pub(crate) version: Option<Arc<str>>,
     /// Why it failed; `None`: it did not.
     pub(crate) error: Option<Box<str>>,
+    /// What its handler logged.
+    pub(crate) log: AttemptLog,
 }
 
 /// An event in a list.
@@ -566,25 +575,14 @@ pub(crate) struct EventSummary {
 pub(crate) struct EventDetail {
     /// What a list says of it.
     pub(crate) summary: EventSummary,
+    /// The event that it repeats on somebody's request.
+    pub(crate) replay_of: Option<EventId>,
     /// As in `NewEvent`; absent once retention took the payload.
     pub(crate) payload: Option<(Box<str>, Bytes)>,
     /// In order.
     pub(crate) jobs: Vec<Job>,
     /// The oldest first.
     pub(crate) attempts: Vec<Attempt>,
-}
-
-/// Which events to list, newest first.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct EventQuery {
-    /// Of this webhook only.
-    pub(crate) webhook: Option<Box<str>>,
-    /// In this state only.
-    pub(crate) state: Option<JobState>,
-    /// Only events accepted before this one.
-    pub(crate) before: Option<EventId>,
-    /// So many at most.
-    pub(crate) limit: usize,
 }
 
 /// How much is in the inbox.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{After, Effects, NewEvent, PlannedJob};
+use super::{After, Attempt, Effects, NewEvent, PlannedJob};
 use crate::clock::Millis;
 
 /// By what a delivery or a request is known when it comes again.
@@ -52,6 +52,8 @@ pub(crate) struct AnsweredEvent {
     pub(crate) event: NewEvent,
     /// Its only job: done, at its first attempt.
     pub(crate) job: PlannedJob,
+    /// That attempt, where it logged something.
+    pub(crate) attempt: Option<Attempt>,
 }
 
 /// What a commit of an answer came to.

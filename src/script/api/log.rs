@@ -1,5 +1,5 @@
 //! `log.info`, `warn`, `error`, `trace`, and `print` and `debug`: lines of the script in the program's log, under the target `script`, with the run's
-//! subject beside them. A line is bounded, and never suspends the run.
+//! subject beside them, and in the log of its attempt. A line is bounded, and never suspends the run.
 
 use rhai::{Dynamic, Map, Module};
 use tracing::Level;
@@ -56,6 +56,7 @@ fn line(level: Level, message: &Dynamic, fields: Option<Map>) -> Result<(), Thro
 fn write(level: Level, given: &Given, message: &str, fields: &str) {
     let (message, fields) = (cut(message), cut(fields));
     memory::uncharged(|| {
+        given.note(&level.as_str().to_ascii_lowercase(), message, fields);
         macro_rules! say {
             ($level:expr) => {
                 tracing::event!(target: "script", $level, script = %given.script, subject = %given.subject, fields, "{message}")

@@ -21,7 +21,7 @@ fn answered(delivery_id: &str, body: &str, effects: Effects) -> Answering {
     let job = PlannedJob { script: "clerk".into(), pattern: Some("*".into()), dead_job: None };
     Answering {
         key: Some(answer_key(delivery_id)),
-        event: Some(AnsweredEvent { event: delivery(delivery_id), job }),
+        event: Some(AnsweredEvent { event: delivery(delivery_id), job, attempt: None }),
         effects,
         answer: Some(recorded(body, 1000)),
     }
@@ -76,7 +76,7 @@ fn rule_11_who_comes_second_gets_the_first_answer_and_commits_nothing() {
         };
         assert_eq!(store.answer(other).await.unwrap(), Answered::Yes(After::default()));
         let all = EventQuery { limit: 9, ..EventQuery::default() };
-        assert_eq!(store.events(all).await.unwrap().len(), 1);
+        assert_eq!(store.events(all).await.unwrap().events.len(), 1);
     });
 }
 
@@ -104,6 +104,28 @@ fn an_event_that_no_script_answered_is_known_without_an_answer() {
 }
 
 #[test]
+fn what_a_script_logged_that_answered_is_kept_with_its_event() {
+    every_store(ROOM, async |store| {
+        let mut log = AttemptLog::default();
+        log.push(Millis(1), "warn", "hello", "");
+        let attempt = Attempt {
+            job: 0,
+            attempt: 1,
+            started_at: Millis(1),
+            ended_at: Millis(2),
+            generation: 3,
+            version: None,
+            error: None,
+            log,
+        };
+        let mut answering = answered("msg_1", "", Effects::default());
+        answering.event.as_mut().unwrap().attempt = Some(attempt.clone());
+        assert_eq!(store.answer(answering).await.unwrap(), Answered::Yes(After::default()));
+        assert_eq!(detail(store, Seq(1)).await.attempts, [attempt]);
+    });
+}
+
+#[test]
 fn without_a_key_every_delivery_is_another_and_a_full_inbox_takes_them() {
     every_store(1, async |store| {
         accept(store, "waits").await;
@@ -117,7 +139,7 @@ fn without_a_key_every_delivery_is_another_and_a_full_inbox_takes_them() {
             assert_eq!(store.answer(bare()).await.unwrap(), Answered::Yes(After::default()));
         }
         let all = EventQuery { limit: 9, ..EventQuery::default() };
-        assert_eq!(store.events(all).await.unwrap().len(), 3);
+        assert_eq!(store.events(all).await.unwrap().events.len(), 3);
         assert!(matches!(store.accept(delivery("more")).await, Err(StoreError::Full { .. })));
     });
 }

@@ -156,7 +156,9 @@ fn every_attempt_is_kept_but_a_success_at_the_first_try() {
             started_at: Millis(2000),
             ended_at: Millis(2001),
             generation: 7,
+            version: Some("v1".into()),
             error: Some("not yet".into()),
+            log: AttemptLog::default(),
         };
         assert_eq!(attempts, [first.clone(), Attempt { attempt: 2, error: None, ..first }]);
     });

@@ -27,8 +27,8 @@ async fn populate(store: &dyn Store) {
 }
 
 async fn listed(store: &dyn Store, query: EventQuery) -> Vec<i64> {
-    let events = store.events(query).await.unwrap();
-    events.iter().map(|event| event.seq.0).collect()
+    let page = store.events(query).await.unwrap();
+    page.events.iter().map(|event| event.seq.0).collect()
 }
 
 #[test]
@@ -63,6 +63,109 @@ fn events_are_listed_newest_first_by_state_webhook_and_page() {
         assert_eq!((third.attempts, third.received_at), (1, Millis(3000)));
         assert_eq!(store.counts().await.unwrap(), Counts { pending: 4, dead: 2, scheduled: 0 });
         assert!(store.event(EventId(clock::uuid())).await.unwrap().is_none());
+    });
+}
+
+#[test]
+fn x4_a_list_is_narrowed_by_type_time_and_text_and_read_from_both_ends() {
+    every_store(ROOM, async |store| {
+        populate(store).await;
+        let mut other = NewEvent { kind: "order.paid".into(), ..delivery("msg_8") };
+        (other.received_at, other.body) = (Millis(8000), vec![0xff, b'n', b'e', b'e', b'd'].into());
+        store.accept(other).await.unwrap();
+        let all = EventQuery { limit: 99, ..EventQuery::default() };
+        let kind = |pattern: &str| EventQuery { kind: Some(pattern.into()), ..all.clone() };
+        assert_eq!(listed(store, kind("order.*")).await, [8]);
+        assert_eq!(listed(store, kind("order.?aid")).await, [0_i64; 0]);
+        assert_eq!(listed(store, kind("*")).await, [8, 7, 6, 5, 4, 3, 2, 1]);
+        let (since, until) = (Some(Millis(3000)), Some(Millis(6000)));
+        let between = EventQuery { since, until, ..all.clone() };
+        assert_eq!(listed(store, between.clone()).await, [5, 4, 3], "until is not within");
+        let text = |text: &str| EventQuery { text: Some(text.into()), ..all.clone() };
+        assert_eq!(listed(store, text("need")).await, [8]);
+        assert_eq!(listed(store, text("user_1")).await.len(), 7);
+        assert_eq!(listed(store, text("nowhere")).await, [0_i64; 0]);
+
+        let order = EventOrder::OldestFirst;
+        let oldest = EventQuery { order, ..between };
+        assert_eq!(listed(store, oldest.clone()).await, [3, 4, 5]);
+        let third = detail(store, Seq(3)).await.summary.id;
+        assert_eq!(listed(store, EventQuery { after: Some(third), ..oldest }).await, [4, 5]);
+        for state in JobState::ALL {
+            let newest = EventQuery { state: Some(state), ..all.clone() };
+            let mut turned = listed(store, EventQuery { order, ..newest.clone() }).await;
+            turned.reverse();
+            assert_eq!(turned, listed(store, newest).await, "{state}");
+        }
+    });
+}
+
+#[test]
+fn x4_pages_of_one_event_give_every_event_once_from_both_ends() {
+    every_store(ROOM, async |store| {
+        populate(store).await;
+        let states = JobState::ALL.map(Some).into_iter().chain([None]);
+        for (state, order) in states
+            .flat_map(|state| [(state, EventOrder::NewestFirst), (state, EventOrder::OldestFirst)])
+        {
+            let mut query = EventQuery { state, order, limit: 99, ..EventQuery::default() };
+            let whole = listed(store, query.clone()).await;
+            query.limit = 1;
+            let mut pages = Vec::new();
+            loop {
+                let page = store.events(query.clone()).await.unwrap();
+                pages.extend(page.events.iter().map(|event| event.seq.0));
+                let Some(next) = page.next else { break };
+                match order {
+                    EventOrder::NewestFirst => query.before = Some(next),
+                    EventOrder::OldestFirst => query.after = Some(next),
+                }
+            }
+            assert_eq!(pages, whole, "{state:?} {order:?}");
+        }
+    });
+}
+
+#[test]
+fn w31_a_page_goes_on_after_an_event_that_retention_took() {
+    every_store(ROOM, async |store| {
+        let id = |n: u128| EventId(uuid::Uuid::from_u128(n));
+        for n in 1..=4 {
+            let event = NewEvent { id: id(n), ..delivery(&format!("msg_{n}")) };
+            store.accept(event).await.unwrap();
+        }
+        store.finish(end(Seq(2), done())).await.unwrap();
+        let late = Millis(i64::MAX);
+        store.retain(late, late, 99, LONG).await.unwrap();
+        assert!(store.event(id(2)).await.unwrap().is_none());
+        let replayed = store.replay(id(2), id(9), Millis(1)).await.unwrap();
+        assert_eq!(replayed, Replayed::Unknown);
+        let all = EventQuery { limit: 99, ..EventQuery::default() };
+        let newest = EventQuery { before: Some(id(2)), ..all.clone() };
+        assert_eq!(listed(store, newest).await, [1]);
+        let oldest = EventQuery { after: Some(id(2)), order: EventOrder::OldestFirst, ..all };
+        assert_eq!(listed(store, oldest).await, [3, 4]);
+    });
+}
+
+#[test]
+fn what_an_attempt_logged_is_kept_with_it_also_where_it_succeeds_at_once() {
+    every_store(ROOM, async |store| {
+        let mut log = AttemptLog::default();
+        log.push(Millis(2000), "info", "hello \"é\"", "#{\"a\": 1}");
+        let silent = accept(store, "msg_1").await;
+        store.finish(end(silent, done())).await.unwrap();
+        assert!(detail(store, silent).await.attempts.is_empty());
+
+        let told = accept(store, "msg_2").await;
+        store.finish(Finish { log: log.clone(), ..end(told, done()) }).await.unwrap();
+        let attempts = detail(store, told).await.attempts;
+        assert_eq!((attempts.len(), &attempts[0].log, attempts[0].attempt), (1, &log, 1));
+        assert_eq!(attempts[0].version.as_deref(), Some("v1"));
+
+        let fails = accept(store, "msg_3").await;
+        store.finish(Finish { log: log.clone(), ..end(fails, retry(5)) }).await.unwrap();
+        assert_eq!(detail(store, fails).await.attempts[0].log, log);
     });
 }
 

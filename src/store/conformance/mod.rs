@@ -91,6 +91,8 @@ pub(super) fn end(event: Seq, outcome: Outcome) -> Finish {
         started_at: Millis(2000),
         ended_at: Millis(2001),
         generation: 7,
+        version: Some("v1".into()),
+        log: AttemptLog::default(),
         ordered: false,
         outcome,
     }
@@ -142,7 +144,7 @@ async fn body(store: &dyn Store, id: &str) -> String {
 
 async fn detail(store: &dyn Store, event: Seq) -> EventDetail {
     let all = EventQuery { limit: usize::MAX, ..EventQuery::default() };
-    let events = store.events(all).await.unwrap();
+    let events = store.events(all).await.unwrap().events;
     let summary = events.into_iter().find(|summary| summary.seq == event).expect("it is listed");
     store.event(summary.id).await.unwrap().expect("what is listed is there")
 }

@@ -209,6 +209,8 @@ impl Pair {
                     started_at: Millis(100),
                     ended_at: Millis(101),
                     generation: 1,
+                    version: None,
+                    log: AttemptLog::default(),
                     ordered: true,
                     outcome,
                 };
@@ -285,7 +287,7 @@ impl Pair {
             }
             Step::Replay { event } => {
                 let all = EventQuery { limit: 1000, ..EventQuery::default() };
-                let listed = self.model.events(all).await.unwrap();
+                let listed = self.model.events(all).await.unwrap().events;
                 let id = match listed.is_empty() {
                     true => EventId(clock::uuid()),
                     false => event.get(&listed).id,
@@ -326,7 +328,7 @@ impl Pair {
             ..super::delivery("")
         };
         let job = PlannedJob { script: SCRIPTS[0].into(), pattern: None, dead_job: None };
-        AnsweredEvent { event, job }
+        AnsweredEvent { event, job, attempt: None }
     }
 
     async fn reopen(&mut self, unclean: bool) {
@@ -498,7 +500,7 @@ async fn visible(store: &dyn Store) -> String {
     let taken = |at: Millis| if at.0 > 1_000_000 { Millis(1_000_000) } else { at };
     let mut shown = Vec::new();
     let all = EventQuery { limit: 1000, ..EventQuery::default() };
-    let listed = store.events(all.clone()).await.unwrap();
+    let listed = store.events(all.clone()).await.unwrap().events;
     for summary in &listed {
         let mut detail = store.event(summary.id).await.unwrap().unwrap();
         detail.summary.received_at = taken(detail.summary.received_at);
@@ -518,11 +520,23 @@ async fn visible(store: &dyn Store) -> String {
     let middle = listed.get(listed.len() / 2).map(|summary| summary.id);
     for state in JobState::ALL {
         for (webhook, limit) in [(None, 1000), (Some("clerk".into()), 1000), (None, 2)] {
-            let query = EventQuery { webhook, state: Some(state), before: middle, limit };
-            let listed = store.events(query).await.unwrap();
+            let state = Some(state);
+            let query =
+                EventQuery { webhook, state, before: middle, limit, ..EventQuery::default() };
+            let listed = store.events(query).await.unwrap().events;
             shown.push(text(&listed.iter().map(|summary| summary.seq).collect::<Vec<_>>()));
         }
     }
+    let oldest = EventQuery {
+        order: EventOrder::OldestFirst,
+        after: middle,
+        kind: Some("*".into()),
+        since: Some(Millis(3)),
+        text: Some("a".into()),
+        limit: 3,
+        ..EventQuery::default()
+    };
+    shown.push(text(&store.events(oldest).await.unwrap().events.len()));
     let mut due = store.due(Millis(i64::MAX), 1000).await.unwrap();
     due.iter_mut().for_each(|job| job.due_at = taken(job.due_at));
     due.sort_by_key(|job| (job.due_at, job.key));

@@ -163,7 +163,7 @@ impl State {
         };
         let mut put_off_since = None;
         let (state, due_at, error, is_kept) = match finish.outcome {
-            Outcome::Done(_) => (JobState::Done, None, None, !first),
+            Outcome::Done(_) => (JobState::Done, None, None, !first || !finish.log.is_empty()),
             Outcome::Ignored(reason) => (JobState::Ignored, None, Some(reason), false),
             Outcome::Retry { due_at, error } => {
                 (JobState::Retrying, Some(due_at), Some(error), true)
@@ -186,7 +186,9 @@ impl State {
             started_at: finish.started_at,
             ended_at: finish.ended_at,
             generation: finish.generation,
+            version: finish.version,
             error: error.clone(),
+            log: finish.log,
         };
         *job = Job { state, attempt: finish.attempt, due_at, error, put_off_since, ..job.clone() };
         let add = |jobs: &mut Vec<Job>, planned: PlannedJob, due_at| {
@@ -264,7 +266,7 @@ impl State {
         let Some(after) = self.apply(&effects, None, max_pending)? else {
             return Ok(Answered::Conflict);
         };
-        if let Some(AnsweredEvent { event, job: planned }) = event {
+        if let Some(AnsweredEvent { event, job: planned, attempt }) = event {
             let state = JobState::Done;
             let job = Job {
                 n: 0,
@@ -280,7 +282,7 @@ impl State {
                 event,
                 has_payload: true,
                 jobs: vec![job],
-                attempts: vec![],
+                attempts: attempt.into_iter().collect(),
                 claimed: vec![],
                 behind: vec![],
                 place: None,
@@ -337,21 +339,33 @@ impl State {
         due
     }
 
-    pub(super) fn events(&self, query: &EventQuery) -> Vec<EventSummary> {
+    /// All of them at once: how much one question looks at is not for the model to say, but `next` is where it stopped.
+    pub(super) fn events(&self, query: &EventQuery) -> EventPage {
         let first_from = |id| {
             let from = self.events.iter().filter(|(_, kept)| kept.event.id >= id);
-            from.min_by_key(|(_, kept)| kept.event.id).map(|(seq, _)| *seq)
+            from.min_by_key(|(_, kept)| kept.event.id).map_or(i64::MAX, |(seq, _)| *seq)
         };
-        let before = query.before.and_then(first_from).unwrap_or(i64::MAX);
-        self.events
-            .range(..before)
-            .rev()
-            .filter(|(_, kept)| {
-                query.webhook.as_ref().is_none_or(|name| **name == *kept.event.webhook)
+        let before = query.before.map_or(i64::MAX, first_from);
+        let after = query.after.map_or(0, |id| {
+            let from = first_from(id);
+            let is_there = self.events.get(&from).is_some_and(|kept| kept.event.id == id);
+            if is_there || from == i64::MAX { from } else { from - 1 }
+        });
+        let mut matching: Vec<EventSummary> = self
+            .events
+            .iter()
+            .filter(|(seq, kept)| {
+                **seq > after && **seq < before && query.matches(&kept.summary(**seq))
             })
-            .filter(|(_, kept)| query.state.is_none_or(|state| state == kept.state()))
+            .filter(|(_, kept)| query.text.as_ref().is_none_or(|text| kept.contains(text)))
             .map(|(seq, kept)| kept.summary(*seq))
-            .take(query.limit)
-            .collect()
+            .collect();
+        if query.order == EventOrder::NewestFirst {
+            matching.reverse();
+        }
+        let is_cut = matching.len() > query.limit;
+        matching.truncate(query.limit);
+        let next = matching.last().filter(|_| is_cut).map(|last| last.id);
+        EventPage { events: matching, next }
     }
 }

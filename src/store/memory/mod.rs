@@ -139,6 +139,11 @@ impl Kept {
         JobState::worst(self.jobs.iter().map(|job| job.state))
     }
 
+    fn contains(&self, text: &str) -> bool {
+        let body = &self.event.body;
+        self.has_payload && body.windows(text.len()).any(|part| part == text.as_bytes())
+    }
+
     fn is_pending(&self) -> bool {
         self.jobs.is_empty() || self.jobs.iter().any(|job| !job.state.is_final())
     }
@@ -290,7 +295,7 @@ impl Store for MemoryStore {
         })
     }
 
-    fn events(&self, query: EventQuery) -> Answer<Vec<EventSummary>> {
+    fn events(&self, query: EventQuery) -> Answer<EventPage> {
         self.with(|state| Ok(state.events(&query)))
     }
 
@@ -299,6 +304,7 @@ impl Store for MemoryStore {
             let found = state.events.iter().find(|(_, kept)| kept.event.id == id);
             Ok(found.map(|(seq, kept)| EventDetail {
                 summary: kept.summary(*seq),
+                replay_of: kept.event.replay_of,
                 payload: kept
                     .has_payload
                     .then(|| (kept.event.request.clone(), kept.event.body.clone())),

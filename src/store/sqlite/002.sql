@@ -80,3 +80,8 @@ CREATE TABLE document_index (
     id TEXT NOT NULL,
     PRIMARY KEY (collection, field, value, id)
 ) STRICT, WITHOUT ROWID;
+
+-- version: a short digest of the script that ran. log: what its handler logged, as JSON, bounded; NULL where it logged nothing. An attempt that
+-- succeeds at the first try has a row only for its log.
+ALTER TABLE attempts ADD COLUMN version TEXT;
+ALTER TABLE attempts ADD COLUMN log TEXT;

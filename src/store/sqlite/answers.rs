@@ -4,8 +4,8 @@
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use super::inbox;
 use super::ledger::Ledger;
+use super::{attempts, inbox};
 use crate::clock::Millis;
 use crate::store::{
     AnswerKey, Answered, AnsweredEvent, Answering, Committed, JobState, Known, Recorded, StoreError,
@@ -75,7 +75,7 @@ fn store_event(
     ledger: &mut Ledger,
     answered: &AnsweredEvent,
 ) -> rusqlite::Result<()> {
-    let AnsweredEvent { event, job } = answered;
+    let AnsweredEvent { event, job, attempt } = answered;
     let seq = ledger.last + 1;
     if !inbox::insert(connection, seq, event)? {
         // Its id is fresh and its delivery id was looked up: whoever hands it in twice must not hear that it is there anew.
@@ -86,6 +86,9 @@ fn store_event(
             "INSERT INTO jobs (event, n, state, attempt, script, pattern) VALUES (?1, 0, ?2, 1, ?3, ?4)",
         )?
         .execute(params![seq, JobState::Done, &*job.script, job.pattern.as_deref()])?;
+    if let Some(attempt) = attempt {
+        attempts::insert(connection, seq, attempt)?;
+    }
     ledger.last = seq;
     ledger.dispatched(seq);
     Ok(())

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::lanes::{self, Entry, Lane};
 use super::ledger::{self, Ledger};
 use super::writer::Wake;
-use super::{documents, emits};
+use super::{attempts, documents, emits};
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::store::{
@@ -219,19 +219,7 @@ pub(super) fn finish(
         lanes::ended(connection, ledger, event, n, &mut after)?;
     }
     if end.is_kept {
-        connection
-            .prepare_cached(
-                "INSERT INTO attempts (event, n, attempt, started_at, ended_at, generation, error) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            )?
-            .execute(params![
-                finish.job.event.0,
-                finish.job.n,
-                finish.attempt,
-                finish.started_at.0,
-                finish.ended_at.0,
-                i64::try_from(finish.generation).unwrap_or(i64::MAX),
-                end.error,
-            ])?;
+        attempts::insert_end(connection, finish, end.error)?;
     }
     Ok(Ok(Committed::Yes(after)))
 }
@@ -462,7 +450,9 @@ struct End<'a> {
 impl<'a> End<'a> {
     fn of(finish: &'a Finish) -> Self {
         let (state, due_at, error, is_kept) = match &finish.outcome {
-            Outcome::Done(_) => (JobState::Done, None, None, finish.attempt > 1),
+            Outcome::Done(_) => {
+                (JobState::Done, None, None, finish.attempt > 1 || !finish.log.is_empty())
+            }
             Outcome::Ignored(reason) => (JobState::Ignored, None, Some(&**reason), false),
             Outcome::Retry { due_at, error } => {
                 (JobState::Retrying, Some(due_at.0), Some(&**error), true)

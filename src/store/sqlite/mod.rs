@@ -19,7 +19,7 @@ use self::scans::Scans;
 use self::writer::{Claim, Command, Promote, Replay, Retain, Slot, Wake, Writer};
 use super::{
     Accepted, Answer, Answered, Answering, Committed, Counts, DueJob, Effects, EventDetail,
-    EventQuery, EventSummary, Finish, Fired, Firing, IndexStep, IndexedField, JobKey, NewEvent,
+    EventPage, EventQuery, Finish, Fired, Firing, IndexStep, IndexedField, JobKey, NewEvent,
     Opened, PlannedJob, Reader, Replayed, Seq, Store, StoreError, StoredEvent, Turn, Undispatched,
 };
 use crate::clock::Millis;
@@ -32,6 +32,7 @@ mod writer;
 mod ledger;
 mod window;
 mod inbox;
+mod attempts;
 mod answers;
 mod documents;
 mod lanes;
@@ -46,6 +47,7 @@ mod search;
 mod access;
 mod scans;
 mod query;
+mod list;
 mod probe;
 #[cfg(test)]
 mod tests;
@@ -95,9 +97,9 @@ pub(crate) struct ReadOnly {
 
 impl ReadOnly {
     /// As `Store::events`.
-    pub(crate) fn events(&self, query: &EventQuery) -> Result<Vec<EventSummary>, StoreError> {
+    pub(crate) fn events(&self, query: &EventQuery) -> Result<EventPage, StoreError> {
         self.read(|connection| {
-            query::events(connection, query, ledger::meta(connection, "low_water")?)
+            list::events(connection, query, ledger::meta(connection, "low_water")?)
         })
     }
 
@@ -267,9 +269,9 @@ impl Store for SqliteStore {
         self.read(move |connection| query::load(connection, event))
     }
 
-    fn events(&self, query: EventQuery) -> Answer<Vec<EventSummary>> {
+    fn events(&self, query: EventQuery) -> Answer<EventPage> {
         let low_water = self.shared.low_water.load(Ordering::Relaxed);
-        self.read(move |connection| query::events(connection, &query, low_water))
+        self.read(move |connection| list::events(connection, &query, low_water))
     }
 
     fn event(&self, id: EventId) -> Answer<Option<EventDetail>> {

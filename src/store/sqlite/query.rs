@@ -1,15 +1,15 @@
 //! The reads of inbox and admin, each over one connection and one snapshot. `low_water`: every event up to it has jobs, so that those
 //! without are looked for only after it.
 
-use rusqlite::{CachedStatement, Connection, OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::inbox;
+use super::{attempts, inbox};
 use crate::clock::Millis;
 use crate::id::EventId;
 use crate::store::{
-    Attempt, DueJob, EventDetail, EventQuery, EventSummary, Job, JobKey, JobState, PlannedJob, Seq,
-    StoredEvent, Undispatched,
+    DueJob, EventDetail, EventSummary, Job, JobKey, JobState, PlannedJob, Seq, StoredEvent,
+    Undispatched,
 };
 
 /// Events in `after` < seq <= `up_to` that have no jobs and whose turn has come. What has no jobs stands at the place of its seq.
@@ -69,35 +69,6 @@ pub(super) fn load(connection: &Connection, seq: Seq) -> rusqlite::Result<Option
     Ok(Some(StoredEvent { seq, event, jobs: jobs(&snapshot, seq.0)? }))
 }
 
-pub(super) fn events(
-    connection: &Connection,
-    query: &EventQuery,
-    low_water: i64,
-) -> rusqlite::Result<Vec<EventSummary>> {
-    let snapshot = connection.unchecked_transaction()?;
-    let before = match query.before {
-        Some(id) => first_from(&snapshot, id)?,
-        None => i64::MAX,
-    };
-    let page = Page { before, webhook: query.webhook.as_deref(), limit: rows(query.limit) };
-    let mut seqs = match query.state {
-        None => page.all(&snapshot)?,
-        Some(JobState::Done) => page.done(&snapshot)?,
-        Some(JobState::Pending) => {
-            let mut seqs = page.at(&snapshot, JobState::Pending)?;
-            seqs.extend(page.undispatched(&snapshot, low_water)?);
-            seqs
-        }
-        Some(state) => page.at(&snapshot, state)?,
-    };
-    seqs.sort_unstable_by(|left, right| right.cmp(left));
-    seqs.truncate(query.limit);
-    seqs.into_iter()
-        .filter_map(|seq| summary(&snapshot, seq).transpose())
-        .map(|found| found.map(|(summary, _)| summary))
-        .collect()
-}
-
 pub(super) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Option<EventDetail>> {
     let snapshot = connection.unchecked_transaction()?;
     let seq: Option<i64> = snapshot
@@ -113,7 +84,17 @@ pub(super) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Op
         .prepare_cached("SELECT request, body FROM payloads WHERE seq = ?1")?
         .query_row([seq], |row| Ok((row.get(0)?, row.get::<_, Vec<u8>>(1)?.into())))
         .optional()?;
-    Ok(Some(EventDetail { summary, payload, jobs, attempts: attempts(&snapshot, seq)? }))
+    let replay_of: Option<[u8; 16]> = snapshot
+        .prepare_cached("SELECT replay_of FROM events WHERE seq = ?1")?
+        .query_row([seq], |row| row.get(0))?;
+    let replay_of = replay_of.map(|bytes| EventId(Uuid::from_bytes(bytes)));
+    Ok(Some(EventDetail {
+        summary,
+        replay_of,
+        payload,
+        jobs,
+        attempts: attempts::of(&snapshot, seq)?,
+    }))
 }
 
 /// Events with a dead job, by the index alone.
@@ -126,67 +107,8 @@ pub(super) fn dead(connection: &Connection) -> rusqlite::Result<u64> {
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
-/// What every list has: a place to begin, perhaps a webhook, an end.
-struct Page<'a> {
-    before: i64,
-    webhook: Option<&'a str>,
-    limit: i64,
-}
-
-impl Page<'_> {
-    fn all(&self, connection: &Connection) -> rusqlite::Result<Vec<i64>> {
-        let statement = connection.prepare_cached(
-            "SELECT seq FROM events WHERE seq < ?1 AND (?2 IS NULL OR webhook = ?2) ORDER BY seq DESC LIMIT ?3",
-        )?;
-        seqs(statement, params![self.before, self.webhook, self.limit])
-    }
-
-    /// Done is what most events are: the newest are found soon.
-    fn done(&self, connection: &Connection) -> rusqlite::Result<Vec<i64>> {
-        let statement = connection.prepare_cached(
-            "SELECT seq FROM events WHERE seq < ?1 AND (?2 IS NULL OR webhook = ?2)
-             AND (SELECT min(state) FROM jobs WHERE event = seq) = 5 ORDER BY seq DESC LIMIT ?3",
-        )?;
-        seqs(statement, params![self.before, self.webhook, self.limit])
-    }
-
-    /// The other states are in an index.
-    fn at(&self, connection: &Connection, state: JobState) -> rusqlite::Result<Vec<i64>> {
-        let statement = connection.prepare_cached(
-            "SELECT j.event FROM jobs j INDEXED BY jobs_by_state CROSS JOIN events e ON e.seq = j.event
-             WHERE j.state <> 5 AND j.state = ?4 AND j.event < ?1 AND (?2 IS NULL OR e.webhook = ?2)
-             AND NOT EXISTS (SELECT 1 FROM jobs worse WHERE worse.event = j.event AND worse.state < ?4)
-             GROUP BY j.event ORDER BY j.event DESC LIMIT ?3",
-        )?;
-        seqs(statement, params![self.before, self.webhook, self.limit, state])
-    }
-
-    fn undispatched(&self, connection: &Connection, low_water: i64) -> rusqlite::Result<Vec<i64>> {
-        let statement = connection.prepare_cached(
-            "SELECT seq FROM events WHERE seq > ?4 AND seq < ?1 AND (?2 IS NULL OR webhook = ?2)
-             AND NOT EXISTS (SELECT 1 FROM jobs WHERE event = seq) ORDER BY seq DESC LIMIT ?3",
-        )?;
-        seqs(statement, params![self.before, self.webhook, self.limit, low_water])
-    }
-}
-
-fn seqs(
-    mut statement: CachedStatement<'_>,
-    values: impl rusqlite::Params,
-) -> rusqlite::Result<Vec<i64>> {
-    statement.query_map(values, |row| row.get(0))?.collect()
-}
-
-/// The first event from this id on. Retention may have taken the event itself; ids are made in the order of acceptance, nearly.
-fn first_from(connection: &Connection, id: EventId) -> rusqlite::Result<i64> {
-    let seq = connection
-        .prepare_cached("SELECT seq FROM events WHERE id >= ?1 ORDER BY id LIMIT 1")?
-        .query_row([id.0.as_bytes()], |row| row.get(0))
-        .optional()?;
-    Ok(seq.unwrap_or(i64::MAX))
-}
-
-fn summary(
+/// What a list shows of an event, with its jobs.
+pub(super) fn summary(
     connection: &Connection,
     seq: i64,
 ) -> rusqlite::Result<Option<(EventSummary, Vec<Job>)>> {
@@ -237,27 +159,10 @@ fn jobs(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Job>> {
     rows.collect()
 }
 
-fn attempts(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Attempt>> {
-    let mut statement = connection.prepare_cached(
-        "SELECT n, attempt, started_at, ended_at, generation, error FROM attempts WHERE event = ?1 ORDER BY row",
-    )?;
-    let rows = statement.query_map([seq], |row| {
-        Ok(Attempt {
-            job: row.get(0)?,
-            attempt: row.get(1)?,
-            started_at: Millis(row.get(2)?),
-            ended_at: Millis(row.get(3)?),
-            generation: u64::try_from(row.get::<_, i64>(4)?).unwrap_or(0),
-            error: row.get(5)?,
-        })
-    })?;
-    rows.collect()
-}
-
-fn event_id(row: &Row<'_>, column: usize) -> rusqlite::Result<EventId> {
+pub(super) fn event_id(row: &Row<'_>, column: usize) -> rusqlite::Result<EventId> {
     row.get::<_, [u8; 16]>(column).map(|bytes| EventId(Uuid::from_bytes(bytes)))
 }
 
-fn rows(limit: usize) -> i64 {
+pub(super) fn rows(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }

@@ -220,7 +220,7 @@ fn reading_alone_shows_events_beside_a_process_that_writes_and_without_one() {
     let check = |path: &Path| {
         let read_only = open_read_only(path).unwrap();
         let query = EventQuery { limit: 9, ..EventQuery::default() };
-        let events = read_only.events(&query).unwrap();
+        let events = read_only.events(&query).unwrap().events;
         let states: Vec<_> = events.iter().map(|event| event.state).collect();
         assert_eq!(states, [JobState::Dead, JobState::Pending, JobState::Done]);
         let detail = read_only.event(events[0].id).unwrap().unwrap();
