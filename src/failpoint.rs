@@ -8,46 +8,62 @@
 /// A place, and what has and has not happened by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
-    /// The writer has taken an event from its queue; nothing of it is written.
-    AcceptBegun,
-    /// Its statements ran; nothing is committed.
-    AcceptWritten,
-    /// It is committed, and nobody knows.
-    AcceptCommitted,
-    /// The worker knows, and the sender does not.
+    /// How far the writer is with a step.
+    Writer(Step, Phase),
+    /// The worker knows that an event is stored, and the sender does not.
     AcceptAnswered,
-    /// A claim, likewise.
-    ClaimBegun,
-    /// A claim, likewise.
-    ClaimWritten,
-    /// A claim, likewise.
-    ClaimCommitted,
     /// The worker knows that its claim is stored, and has not begun the attempt.
     ClaimAnswered,
     /// A handler is about to run.
     AttemptStarted,
     /// A handler has returned or failed; nothing of it is written.
     AttemptEnded,
-    /// The writer has taken the end of an attempt, with its effects, from its queue.
-    FinishBegun,
-    /// Its statements ran; nothing is committed.
-    FinishWritten,
-    /// It is committed, and nobody knows.
-    FinishCommitted,
     /// The worker knows that the attempt has ended.
     FinishAnswered,
-    /// The writer has taken a route's effects from its queue.
-    RouteBegun,
-    /// Their statements ran; nothing is committed.
-    RouteWritten,
-    /// They are committed, and neither the worker nor the caller knows.
-    RouteCommitted,
-    /// A step of retention, likewise.
-    RetainBegun,
-    /// A step of retention, likewise.
-    RetainWritten,
-    /// A step of retention, likewise.
-    RetainCommitted,
+}
+
+/// What the writer is asked to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// An event.
+    Accept,
+    /// An attempt that is about to begin.
+    Claim,
+    /// The end of an attempt, with its effects.
+    Finish,
+    /// A route's effects.
+    Route,
+    /// Event, effects and answer of a delivery that its script answers, or effects and answer of a request with a key.
+    Answer,
+    /// The jobs of an event that has to wait for another of its key.
+    Plan,
+    /// What was emitted for a time that has come.
+    Promote,
+    /// A timer's event, or that a timer was seen.
+    Fire,
+    /// That a timer is no more.
+    Forget,
+    /// An event that is repeated on request.
+    Replay,
+    /// Jobs that are due because their script was saved.
+    Wake,
+    /// A step of retention.
+    Retain,
+    /// Which indexes there are to be.
+    Declare,
+    /// A step of building or dropping an index.
+    Index,
+}
+
+/// How far the writer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// It is taken from the queue; nothing of it is written.
+    Begun,
+    /// Its statements ran; nothing is committed.
+    Written,
+    /// It is committed, and nobody knows.
+    Committed,
 }
 
 #[cfg(debug_assertions)]
@@ -80,31 +96,38 @@ mod armed {
 
     use rustix::process::{Signal, getpid, kill_process};
 
-    use super::Point;
+    use super::{Phase, Point, Step};
 
-    /// What each is called.
-    const NAMES: [(&str, Point); 20] = [
-        ("accept.begun", Point::AcceptBegun),
-        ("accept.written", Point::AcceptWritten),
-        ("accept.committed", Point::AcceptCommitted),
+    /// What the places outside of the writer are called.
+    const PLACES: [(&str, Point); 5] = [
         ("accept.answered", Point::AcceptAnswered),
-        ("claim.begun", Point::ClaimBegun),
-        ("claim.written", Point::ClaimWritten),
-        ("claim.committed", Point::ClaimCommitted),
         ("claim.answered", Point::ClaimAnswered),
         ("attempt.started", Point::AttemptStarted),
         ("attempt.ended", Point::AttemptEnded),
-        ("finish.begun", Point::FinishBegun),
-        ("finish.written", Point::FinishWritten),
-        ("finish.committed", Point::FinishCommitted),
         ("finish.answered", Point::FinishAnswered),
-        ("route.begun", Point::RouteBegun),
-        ("route.written", Point::RouteWritten),
-        ("route.committed", Point::RouteCommitted),
-        ("retain.begun", Point::RetainBegun),
-        ("retain.written", Point::RetainWritten),
-        ("retain.committed", Point::RetainCommitted),
     ];
+
+    /// What a step of the writer is called, before the dot.
+    const STEPS: [(&str, Step); 14] = [
+        ("accept", Step::Accept),
+        ("claim", Step::Claim),
+        ("finish", Step::Finish),
+        ("route", Step::Route),
+        ("answer", Step::Answer),
+        ("plan", Step::Plan),
+        ("promote", Step::Promote),
+        ("fire", Step::Fire),
+        ("forget", Step::Forget),
+        ("replay", Step::Replay),
+        ("wake", Step::Wake),
+        ("retain", Step::Retain),
+        ("declare", Step::Declare),
+        ("index", Step::Index),
+    ];
+
+    /// How far it is, after the dot.
+    const PHASES: [(&str, Phase); 3] =
+        [("begun", Phase::Begun), ("written", Phase::Written), ("committed", Phase::Committed)];
 
     /// How often it looks whether it may go on.
     const POLL: Duration = Duration::from_millis(5);
@@ -130,7 +153,7 @@ mod armed {
 
     #[derive(Debug)]
     struct Armed {
-        name: &'static str,
+        name: Box<str>,
         point: Point,
         /// The time at which it acts.
         count: u64,
@@ -162,7 +185,7 @@ mod armed {
                 match &armed.action {
                     Action::Kill => die(),
                     Action::Error => fails = true,
-                    Action::Pause(hold) => wait(armed.name, hold),
+                    Action::Pause(hold) => wait(&armed.name, hold),
                 }
             }
         }
@@ -172,10 +195,7 @@ mod armed {
     fn read(part: &str, hold: Option<&PathBuf>) -> Result<Armed, SpecificationError> {
         let (place, action) = part.split_once('=').unwrap_or((part, "kill"));
         let (name, count) = place.split_once(':').unwrap_or((place, "1"));
-        let (name, point) = NAMES
-            .into_iter()
-            .find(|(known, _)| *known == name)
-            .ok_or_else(|| SpecificationError::Name(name.into()))?;
+        let point = place_of(name).ok_or_else(|| SpecificationError::Name(name.into()))?;
         let count = count.parse().ok().filter(|count| *count > 0);
         let count = count.ok_or_else(|| SpecificationError::Count(place.into()))?;
         let action = match action {
@@ -184,7 +204,17 @@ mod armed {
             "pause" => Action::Pause(hold.ok_or(SpecificationError::Hold)?.clone()),
             other => return Err(SpecificationError::Action(other.into())),
         };
-        Ok(Armed { name, point, count, reached: AtomicU64::new(0), action })
+        Ok(Armed { name: name.into(), point, count, reached: AtomicU64::new(0), action })
+    }
+
+    fn place_of(name: &str) -> Option<Point> {
+        if let Some((_, point)) = PLACES.into_iter().find(|(known, _)| *known == name) {
+            return Some(point);
+        }
+        let (step, phase) = name.split_once('.')?;
+        let (_, step) = STEPS.into_iter().find(|(known, _)| *known == step)?;
+        let (_, phase) = PHASES.into_iter().find(|(known, _)| *known == phase)?;
+        Some(Point::Writer(step, phase))
     }
 
     /// Nothing is flushed, closed or dropped.
@@ -215,13 +245,16 @@ mod armed {
                 let armed = read(part, Some(&"hold".into())).unwrap();
                 assert_eq!((armed.point, armed.count, armed.action), expected, "{part}");
             };
-            check("accept.begun", (Point::AcceptBegun, 1, Action::Kill));
-            check("finish.committed:3", (Point::FinishCommitted, 3, Action::Kill));
-            check("retain.written=error", (Point::RetainWritten, 1, Action::Error));
+            let writer = Point::Writer;
+            check("accept.begun", (writer(Step::Accept, Phase::Begun), 1, Action::Kill));
+            check("finish.committed:3", (writer(Step::Finish, Phase::Committed), 3, Action::Kill));
+            check("retain.written=error", (writer(Step::Retain, Phase::Written), 1, Action::Error));
             check("attempt.ended:2=pause", (Point::AttemptEnded, 2, Action::Pause("hold".into())));
 
             let refused = |part: &str| read(part, None).unwrap_err();
-            assert_eq!(refused("accept.begin"), SpecificationError::Name("accept.begin".into()));
+            for name in ["accept.begin", "accepted.begun", "accept", "attempt.begun", ""] {
+                assert_eq!(refused(name), SpecificationError::Name(name.into()));
+            }
             for part in ["accept.begun:0", "accept.begun:x", "accept.begun:"] {
                 assert_eq!(refused(part), SpecificationError::Count(part.into()));
             }

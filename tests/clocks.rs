@@ -66,3 +66,27 @@ fn time_that_passed_while_nothing_ran_has_passed() {
     eventually("it is gone", || project.stored().is_empty().then_some(()));
     assert!((now_ms(&rhaiway) / 1000 - clock.now()).abs() <= 60);
 }
+
+#[test]
+fn rule_4_an_id_is_known_for_a_week_though_its_payload_goes_sooner_and_then_it_is_new() {
+    let project = Project::with_more("\n[storage]\nretention = \"1d\"", SCRIPT);
+    let clock = Clock::new(&project);
+    let rhaiway = clock.start(&project);
+    let deliver = || {
+        let delivery = clock.signed("msg_1", clerk_event("user.created", "user_1", 1));
+        assert_eq!(rhaiway.deliver(&delivery).status, 200);
+    };
+    let handled = || rhaiway.get("/seen").json()[0]["n"].clone();
+    deliver();
+    project.wait_for_state("msg_1", "done");
+    clock.advance(2 * DAY);
+    let body_is_gone = || project.event_of("msg_1").get("body").is_none().then_some(());
+    eventually("its payload is gone", body_is_gone);
+    clock.advance(4 * DAY);
+    deliver();
+    assert_eq!((project.stored().len(), handled()), (1, 1.into()), "it is known");
+    clock.advance(2 * DAY);
+    eventually("its id is gone", || project.stored().is_empty().then_some(()));
+    deliver();
+    eventually("it is new", || (handled() == 2).then_some(()));
+}

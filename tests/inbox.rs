@@ -56,7 +56,7 @@ fn error(event: &Value) -> String {
 }
 
 #[test]
-fn every_matching_handler_in_every_script_is_a_job_of_its_own() {
+fn rule_1_every_matching_handler_in_every_script_is_a_job_of_its_own() {
     let script = r#"
         webhook("clerk", "user.created", |event| db.counts.increment("exact", "n", 1));
         webhook("clerk", ["nothing", "user.*", "*"], |event| db.counts.increment("list", "n", 1));
@@ -80,7 +80,7 @@ fn every_matching_handler_in_every_script_is_a_job_of_its_own() {
 }
 
 #[test]
-fn the_same_pattern_twice_in_one_script_is_a_load_error() {
+fn rule_1_the_same_pattern_twice_in_one_script_is_a_load_error() {
     let script = r#"
         webhook("clerk", "user.created", |event| 1);
         webhook("clerk", ["user.deleted", "user.created"], |event| 2);
@@ -104,7 +104,8 @@ fn w26_events_without_a_handler_are_stored_as_ignored() {
 }
 
 #[test]
-fn w26_events_for_a_script_that_is_broken_from_the_start_wait_and_are_done_once_it_is_mended() {
+fn rule_2_w26_events_for_a_script_that_is_broken_from_the_start_wait_and_are_done_once_it_is_mended()
+ {
     let project = Project::new(r#"webhook("clerk", "user.created", |event| { db.counts.incr"#);
     project.write("scripts/other.rhai", SHOW);
     let rhaiway = project.start();
@@ -143,7 +144,7 @@ fn a_script_that_is_deleted_while_it_is_broken_lets_its_events_go() {
 }
 
 #[test]
-fn a_handler_that_keeps_failing_is_tried_as_configured_and_then_a_dead_letter() {
+fn rule_5_a_handler_that_keeps_failing_is_tried_as_configured_and_then_a_dead_letter() {
     let script = "\nwebhook(\"clerk\", \"user.created\", |event| {\n    throw `attempt ${event.attempt}`;\n});\n";
     let last = r#"webhook("clerk", "user.updated", |event| {
         if !event.last_attempt { throw "not yet"; }
@@ -265,7 +266,7 @@ retry = { max = 9, base = "10ms" }
 }
 
 #[test]
-fn w27_a_saved_fix_makes_waiting_jobs_due_at_once_and_the_record_says_which_version_ran() {
+fn rule_5_w27_a_saved_fix_makes_waiting_jobs_due_at_once_and_the_record_says_which_version_ran() {
     let project = Project::with_more(SLOW, r#"webhook("clerk", |event| event.data.nothing.x);"#);
     let rhaiway = project.start();
     deliver(&rhaiway, "msg_1", "user.created");
@@ -278,7 +279,7 @@ fn w27_a_saved_fix_makes_waiting_jobs_due_at_once_and_the_record_says_which_vers
 }
 
 #[test]
-fn w27_a_fix_that_is_saved_while_the_old_version_still_runs_makes_its_job_due_at_once_too() {
+fn rule_5_w27_a_fix_that_is_saved_while_the_old_version_still_runs_makes_its_job_due_at_once_too() {
     let slow = r#"webhook("clerk", |event| { log.info("begun"); sleep("1500ms"); throw "old"; });"#;
     let project = Project::with_more(SLOW, slow);
     let rhaiway = project.start();
@@ -292,7 +293,7 @@ fn w27_a_fix_that_is_saved_while_the_old_version_still_runs_makes_its_job_due_at
 }
 
 #[test]
-fn w26_a_job_whose_handler_is_gone_by_its_next_attempt_is_ignored_with_the_reason() {
+fn rule_7_w26_a_job_whose_handler_is_gone_by_its_next_attempt_is_ignored_with_the_reason() {
     let project = Project::with_more(SLOW, r#"webhook("clerk", "user.*", |event| { throw 1; });"#);
     let rhaiway = project.start();
     deliver(&rhaiway, "msg_1", "user.created");
@@ -353,7 +354,7 @@ memory_budget = "4MiB"
 }
 
 #[test]
-fn a_throw_discards_the_writes_of_its_run_and_a_returned_value_keeps_them() {
+fn rule_8_a_throw_discards_the_writes_of_its_run_and_a_returned_value_keeps_them() {
     let script = r#"
         webhook("clerk", "throws", |event| { db.counts.put("thrown", #{ n: 1 }); throw "no"; });
         webhook("clerk", "returns", |event| { db.counts.put("returned", #{ n: 1 }); status(400) });
@@ -387,7 +388,7 @@ fn a_throw_discards_the_writes_of_its_run_and_a_returned_value_keeps_them() {
 }
 
 #[test]
-fn w29_handlers_that_race_for_one_document_end_with_every_change_and_no_attempt_lost() {
+fn rule_9_w29_handlers_that_race_for_one_document_end_with_every_change_and_no_attempt_lost() {
     let script = r#"
         webhook("clerk", "get-put", |event| {
             let all = db.counts.get("get-put") ?? #{ ids: [] };
@@ -461,7 +462,7 @@ fn what_comes_late_gives_way_and_what_is_buried_stays_so_until_it_is_put_plainly
 }
 
 #[test]
-fn w3_a_dead_letter_that_is_delivered_again_is_pending_once_more_with_fresh_attempts() {
+fn rule_4_w3_a_dead_letter_that_is_delivered_again_is_pending_once_more_with_fresh_attempts() {
     let script = r#"
         webhook("clerk", |event| {
             if db.counts.get("switch") == () { throw "off"; }
@@ -547,4 +548,193 @@ fn check_events(project: &Project) {
     for wrong in [&["--state", "broken"], &["--limit", "0"], &["--limit", "x"]] {
         assert_eq!(project.run(&[&["events"], &wrong[..]].concat()).status.code(), Some(2));
     }
+}
+
+#[test]
+fn rule_2_jobs_are_made_once_and_a_handler_that_comes_later_gets_none_of_what_is_there() {
+    let fails = r#"webhook("clerk", ["user.created", "user.*"], |event| { throw "no"; });"#;
+    let project = Project::with_more(SLOW, fails);
+    let rhaiway = project.start();
+    deliver(&rhaiway, "msg_1", "user.created");
+    project.wait_for_state("msg_1", "retrying");
+    let later = r#"webhook("clerk", "*", |event| db.counts.increment(event.data.id, "later", 1));"#;
+    project.write("scripts/other.rhai", format!("{later}{SHOW}"));
+    let mended = r#"webhook("clerk", ["user.created", "user.*"], |event| db.counts.increment(event.data.id, "mended", 1));"#;
+    project.write("scripts/main.rhai", format!("{mended}{later}"));
+    let event = project.wait_for_state("msg_1", "done");
+    // A list is one handler, and its job is known by the first pattern that matched.
+    assert_eq!(jobs(&event), ["main user.created done"]);
+    assert_eq!(shown(&rhaiway, "msg_1"), json!({ "id": "msg_1", "mended": 1 }));
+    deliver(&rhaiway, "msg_2", "user.created");
+    let event = project.wait_for_state("msg_2", "done");
+    assert_eq!(jobs(&event), ["main user.created done", "main * done", "other * done"]);
+}
+
+#[test]
+fn rule_3_a_star_stands_for_any_characters_and_the_whole_type_must_match() {
+    let patterns =
+        ["*", "user.*", "*.created", "u*r.c*d", "user", "User.created", "user.created.*"];
+    let handlers: String = patterns
+        .iter()
+        .map(|pattern| format!("webhook(\"clerk\", \"{pattern}\", |event| 1);\n"))
+        .collect();
+    let project = Project::new(&handlers);
+    let rhaiway = project.start();
+    let check = |kind: &str, expected: &[&str]| {
+        deliver(&rhaiway, kind, kind);
+        let event = project.wait_for_state(kind, "done");
+        let expected: Vec<String> =
+            expected.iter().map(|pattern| format!("main {pattern} done")).collect();
+        assert_eq!(jobs(&event), expected, "{kind}");
+    };
+    check("user.created", &["*", "user.*", "*.created", "u*r.c*d"]);
+    check("User.created", &["*", "*.created", "User.created"]);
+    check("user", &["*", "user"]);
+    check("user.", &["*", "user.*"]);
+    check("user.created.twice", &["*", "user.*", "user.created.*"]);
+    check("xuser.created", &["*", "*.created"]);
+}
+
+#[test]
+fn rule_7_a_run_keeps_the_version_that_it_began_with_and_the_next_attempt_uses_the_newest() {
+    let version = |number: u32, rest: &str| {
+        format!(
+            r#"
+            const VERSION = {number};
+            webhook("clerk", |event| {{
+                log.info(`begun ${{event.attempt}}`);
+                {rest}
+            }});
+            fn version() {{ global::VERSION }}
+            {SHOW}
+            put("/open", #{{ auth: "none" }}, |req| {{ db.gate.put("open", #{{}}); }});
+            "#
+        )
+    };
+    let held = r#"
+        while db.gate.count() == 0 { sleep("5ms"); }
+        log.info(`ended by ${version()}`);
+        throw "again";
+    "#;
+    let project = Project::with_more(FAST, &version(1, held));
+    let rhaiway = project.start();
+    deliver(&rhaiway, "msg_1", "user.created");
+    rhaiway.wait_for_log("begun 1");
+    let counts = r#"db.counts.put("version", #{ n: version() });"#;
+    project.write("scripts/main.rhai", version(2, counts));
+    rhaiway.wait_for_log("reloaded");
+    let opened = crate::support::request(rhaiway.address(), "PUT", "/open", &[], b"");
+    assert!(opened.status < 300);
+    project.wait_for_state("msg_1", "done");
+    assert_eq!((rhaiway.count_log("ended by 1"), rhaiway.count_log("ended by 2")), (1, 0));
+    assert_eq!(shown(&rhaiway, "version")["n"], 2);
+}
+
+#[test]
+fn rule_9_a_handler_is_run_again_ten_times_after_conflicts_and_then_an_attempt_is_used() {
+    let script = r#"
+        webhook("clerk", |event| {
+            log.info("begun");
+            let seen = db.counts.get("busy")?.n ?? 0;
+            let touches = db.touches.count();
+            while db.touches.count() == touches { sleep("2ms"); }
+            db.counts.put("busy", #{ n: seen });
+        });
+        post("/touch", #{ auth: "none" }, |req| {
+            db.touches.insert(uuid(), #{});
+            db.counts.increment("busy", "n", 1);
+        });
+    "#;
+    let project = Project::with_more("retry = { max = 0 }", script);
+    let rhaiway = project.start();
+    deliver(&rhaiway, "msg_1", "user.created");
+    let event = eventually("it is dead", || {
+        assert!(rhaiway.post("/touch", &[], b"").status < 300);
+        (project.states()["msg_1"] == "dead").then(|| project.event_of("msg_1"))
+    });
+    assert_eq!((&event["attempts"], rhaiway.count_log("begun")), (&json!(1), 11));
+    assert!(error(&event).contains("10 times"), "{event}");
+}
+
+#[test]
+fn rule_9_what_a_search_did_not_find_is_no_conflict_and_what_was_absent_is() {
+    let script = r#"
+        webhook("clerk", "find", |event| run(event, || db.counts.find(#{ kind: "x" }).len() + db.counts.list().len() + db.counts.count()));
+        webhook("clerk", "absent", |event| run(event, || db.counts.get("absent")));
+        webhook("clerk", "patch", |event| run(event, || db.counts.patch("patch", #{ mine: 1 })));
+        webhook("clerk", "insert", |event| run(event, || if event.data.updated_at == 1 { try { db.counts.insert("insert", #{ mine: 1 }); } catch { } }));
+        webhook("clerk", "put", |event| run(event, || db.counts.put("put", #{ mine: 1 })));
+        fn run(event, asks) {
+            log.info(`begun ${event.type}`);
+            asks.call();
+            while db.gate.count(#{ kind: event.type }) == 0 { sleep("2ms"); }
+            db.runs.increment(event.type, "n", 1);
+        }
+        post("/write/{id}", #{ auth: "none" }, |req| {
+            db.counts.put(req.params.id, #{ theirs: 1, kind: "x" });
+            db.gate.put(req.params.id, #{ kind: req.params.id });
+        });
+        get("/runs", #{ auth: "none" }, |req| db.runs.list());
+    "#;
+    let project = Project::with_more(SLOW, &format!("{script}{SHOW}"));
+    let rhaiway = project.start();
+    for (kind, runs) in [("find", 1), ("absent", 2), ("patch", 2), ("insert", 2), ("put", 1)] {
+        deliver(&rhaiway, kind, kind);
+        rhaiway.wait_for_log(&format!("begun {kind}"));
+        assert!(rhaiway.post(&format!("/write/{kind}"), &[], b"").status < 300);
+        let event = project.wait_for_state(kind, "done");
+        assert_eq!(rhaiway.count_log(&format!("begun {kind}")), runs, "{kind}");
+        assert_eq!(event["attempts"], 1, "{kind}");
+    }
+    let patched = json!({ "id": "patch", "theirs": 1, "kind": "x", "mine": 1 });
+    assert_eq!(shown(&rhaiway, "patch"), patched, "it is merged into what is there");
+    let put = json!({ "id": "put", "mine": 1 });
+    assert_eq!(shown(&rhaiway, "put"), put, "a put without a look is the last word");
+    let runs = rhaiway.get("/runs").json();
+    assert!(runs.as_array().unwrap().iter().all(|run| run["n"] == 1), "{runs}");
+}
+
+#[test]
+fn rule_15_one_deadline_holds_for_all_that_a_run_waits_for() {
+    let script = r#"
+        webhook("clerk", "twice", #{ timeout: "400ms" }, |event| { db.counts.put("twice", #{}); sleep("300ms"); try { sleep("300ms"); } catch { } });
+        webhook("clerk", "beside", #{ timeout: "400ms" }, |event| {
+            parallel([|| sleep("300ms"), || sleep("300ms")]);
+            db.counts.put("beside", #{});
+        });
+        get("/twice", #{ auth: "none", timeout: "400ms" }, |req| {
+            db.counts.put("route", #{});
+            for i in 0..10 { db.counts.get("x"); sleep("60ms"); }
+        });
+    "#;
+    let project = Project::with_more("retry = { max = 0 }", &format!("{script}{SHOW}"));
+    let rhaiway = project.start();
+    deliver(&rhaiway, "msg_1", "twice");
+    deliver(&rhaiway, "msg_2", "beside");
+    let event = project.wait_for_state("msg_1", "dead");
+    assert!(error(&event).contains("400ms"), "{event}");
+    project.wait_for_state("msg_2", "done");
+    let answer = rhaiway.get("/twice");
+    assert_eq!((answer.status, answer.code().as_str()), (503, "SCRIPT_LIMIT"));
+    assert_eq!(rhaiway.get("/counts").json(), json!([{ "id": "beside" }]));
+}
+
+#[test]
+fn rule_16_what_a_route_does_not_catch_is_its_own_error_and_no_answer_to_its_caller() {
+    let script = r#"
+        post("/throws/{code}", #{ auth: "none" }, |req| { throw #{ code: req.params.code, message: "canary", status: 404 }; });
+        post("/inserts", #{ auth: "none" }, |req| { db.counts.insert("one", #{}); db.counts.insert("one", #{}); });
+    "#;
+    let project = Project::new(&format!("{script}{SHOW}"));
+    let rhaiway = project.start();
+    let paths = ["/throws/INVALID_REQUEST", "/throws/NOT_FOUND", "/throws/CONFLICT", "/inserts"];
+    for path in paths {
+        let answer = rhaiway.post(path, &[], b"");
+        assert_eq!((answer.status, answer.code().as_str()), (500, "SCRIPT_ERROR"), "{path}");
+        assert!(!answer.text().contains("canary"), "{}", answer.text());
+        let said = crate::support::logged(&rhaiway, &answer);
+        let part = path.strip_prefix("/throws/").unwrap_or("CONFLICT");
+        assert!(said.contains(part), "{path}: {said}");
+    }
+    assert_eq!(rhaiway.get("/counts").json(), json!([]));
 }

@@ -29,8 +29,13 @@ mod order;
 mod internal;
 mod answers;
 mod crash;
+mod backlog;
 #[cfg(debug_assertions)]
 mod clocks;
 #[cfg(debug_assertions)]
 mod failpoints;
+#[cfg(debug_assertions)]
+mod rounds;
+#[cfg(debug_assertions)]
+mod week;
 mod documents;

@@ -24,3 +24,16 @@ pub(crate) fn admin(project: &Project, path: &str) -> Response {
         body: answer[head + 4..].to_vec(),
     }
 }
+
+/// Asks for an event to be repeated; the status, where the process lived to answer.
+pub(crate) fn replay(project: &Project, event: &str) -> Option<u16> {
+    let mut stream = UnixStream::connect(project.at("data/rhaiway.sock")).expect("it is served");
+    stream.set_read_timeout(Some(Duration::from_secs(60))).expect("a time-out");
+    let request = format!(
+        "POST /v1/events/{event}/replay HTTP/1.1\r\nhost: rhaiway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+    );
+    _ = stream.write_all(request.as_bytes());
+    let mut answer = String::new();
+    _ = stream.read_to_string(&mut answer);
+    answer.split(' ').nth(1)?.parse().ok()
+}

@@ -10,7 +10,7 @@ mod clock;
 mod sender;
 mod admin;
 
-pub(crate) use admin::admin;
+pub(crate) use admin::{admin, replay};
 #[cfg(debug_assertions)]
 pub(crate) use clock::Clock;
 pub(crate) use events::{event, events};

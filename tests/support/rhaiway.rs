@@ -87,6 +87,12 @@ impl Project {
     }
 }
 
+/// Where it serves, if this line of its log says so.
+fn address(line: &String) -> Option<SocketAddr> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line["address"].as_str()?.parse().ok()
+}
+
 /// A running instance.
 pub(crate) struct Rhaiway {
     child: Child,
@@ -113,15 +119,27 @@ impl Rhaiway {
         Self { child, address: None, log }
     }
 
+    /// Starts it and waits until it is ready; `None` where it ends before, as one that is to be killed may.
+    pub(crate) fn try_start(command: Command) -> Option<Self> {
+        let mut started = Self::spawn(command);
+        let is_serving = eventually("it serves or ends", || {
+            if started.child.try_wait().expect("its state is known").is_some() {
+                return Some(false);
+            }
+            started.log().iter().any(|line| line.contains("\"address\"")).then_some(true)
+        });
+        if !is_serving {
+            return None;
+        }
+        started.address = started.log().iter().find_map(address);
+        Some(started)
+    }
+
     fn wait_until_ready(&mut self) {
-        let serving = |line: &String| {
-            let line: serde_json::Value = serde_json::from_str(line).ok()?;
-            line["address"].as_str()?.parse().ok()
-        };
         let address = eventually("it says where it serves", || {
             let ended = self.child.try_wait().expect("its state is known");
             assert!(ended.is_none(), "it ended ({ended:?}):\n{}", self.log().join("\n"));
-            self.log().iter().find_map(serving)
+            self.log().iter().find_map(address)
         });
         self.address = Some(address);
         eventually("it is ready", || (self.get("/readyz").status == 200).then_some(()));
@@ -133,6 +151,11 @@ impl Rhaiway {
 
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("its state is known").is_some()
     }
 
     /// The lines of its log so far.

@@ -16,7 +16,7 @@ use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
 use super::{answers, emits, inbox, indexes, replay, timers};
 use crate::clock::{self, Millis};
-use crate::failpoint::{self, Point};
+use crate::failpoint::{self, Phase, Point, Step};
 use crate::id::EventId;
 use crate::store::{
     Accepted, Answered, Answering, Committed, Effects, Finish, Fired, Firing, IndexStep,
@@ -133,46 +133,33 @@ impl Command {
     }
 }
 
-/// How far a batch is, for tests that end the process or fail the batch there.
-#[derive(Clone, Copy)]
-enum Phase {
-    Begun,
-    Written,
-    Committed,
-}
-
 impl Command {
-    fn point(&self, phase: Phase) -> Option<Point> {
-        let [begun, written, committed] = match self {
-            Self::Accept(..) => [Point::AcceptBegun, Point::AcceptWritten, Point::AcceptCommitted],
-            Self::Finish(..) => [Point::FinishBegun, Point::FinishWritten, Point::FinishCommitted],
-            Self::Commit(..) => [Point::RouteBegun, Point::RouteWritten, Point::RouteCommitted],
-            Self::Claim(..) => [Point::ClaimBegun, Point::ClaimWritten, Point::ClaimCommitted],
-            Self::Retain(..) => [Point::RetainBegun, Point::RetainWritten, Point::RetainCommitted],
-            Self::Answer(..) => [Point::RouteBegun, Point::RouteWritten, Point::RouteCommitted],
-            Self::Plan(..)
-            | Self::Promote(..)
-            | Self::Fire(..)
-            | Self::ForgetTimer(..)
-            | Self::Replay(..)
-            | Self::SetIndexes(..)
-            | Self::IndexStep(..)
-            | Self::Wake(..)
-            | Self::Ping(_)
-            | Self::Close(_) => return None,
-        };
-        Some(match phase {
-            Phase::Begun => begun,
-            Phase::Written => written,
-            Phase::Committed => committed,
+    /// What it is to tests that end the process or fail the batch at it.
+    fn step(&self) -> Option<Step> {
+        Some(match self {
+            Self::Accept(..) => Step::Accept,
+            Self::Claim(..) => Step::Claim,
+            Self::Finish(..) => Step::Finish,
+            Self::Commit(..) => Step::Route,
+            Self::Answer(..) => Step::Answer,
+            Self::Plan(..) => Step::Plan,
+            Self::Promote(..) => Step::Promote,
+            Self::Fire(..) => Step::Fire,
+            Self::ForgetTimer(..) => Step::Forget,
+            Self::Replay(..) => Step::Replay,
+            Self::Wake(..) => Step::Wake,
+            Self::Retain(..) => Step::Retain,
+            Self::SetIndexes(..) => Step::Declare,
+            Self::IndexStep(..) => Step::Index,
+            Self::Ping(_) | Self::Close(_) => return None,
         })
     }
 }
 
 /// The failpoint of each command at this phase; an error of one is as good as one of the disk.
 fn pass(batch: &[Command], phase: Phase) -> rusqlite::Result<()> {
-    let mut points = batch.iter().filter_map(|command| command.point(phase));
-    if points.any(failpoint::fails) {
+    let mut steps = batch.iter().filter_map(Command::step);
+    if steps.any(|step| failpoint::fails(Point::Writer(step, phase))) {
         let error = ffi::Error::new(ffi::SQLITE_IOERR);
         return Err(rusqlite::Error::SqliteFailure(error, Some("a failpoint".to_owned())));
     }
