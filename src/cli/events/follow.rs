@@ -126,7 +126,7 @@ impl Follower<'_> {
         self.last = last;
         self.listed = events.iter().map(|event| event.id.clone()).collect();
         for event in events {
-            self.take(event);
+            self.take(&event);
         }
         Ok(())
     }
@@ -158,7 +158,7 @@ impl Follower<'_> {
             let seen = page.events.iter().map(|event| event.id.clone()).collect();
             let listed = std::mem::replace(&mut self.listed, seen);
             for event in page.events.into_iter().filter(|event| !listed.contains(&event.id)) {
-                self.take(event);
+                self.take(&event);
             }
             self.last = page.next.or(newest);
             if page.next.is_none() {
@@ -189,18 +189,18 @@ impl Follower<'_> {
             if was == Some(&standing(&event)) {
                 self.watch(&event);
             } else {
-                self.take(event);
+                self.take(&event);
             }
         }
         Ok(())
     }
 
     /// Prints it where it is wanted, and remembers it where it may change.
-    fn take(&mut self, event: wire::Event) {
-        if self.is_wanted(&event) {
-            self.print(&event);
+    fn take(&mut self, event: &wire::Event) {
+        if self.is_wanted(event) {
+            self.print(event);
         }
-        self.watch(&event);
+        self.watch(event);
     }
 
     fn watch(&mut self, event: &wire::Event) {
