@@ -33,4 +33,8 @@ mod crash;
 mod clocks;
 #[cfg(debug_assertions)]
 mod failpoints;
+#[cfg(debug_assertions)]
+mod examples;
+#[cfg(debug_assertions)]
+mod timers;
 mod documents;
