@@ -38,4 +38,8 @@ mod failpoints;
 mod rounds;
 #[cfg(debug_assertions)]
 mod week;
+#[cfg(debug_assertions)]
+mod examples;
+#[cfg(debug_assertions)]
+mod timers;
 mod documents;

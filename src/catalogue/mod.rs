@@ -5,6 +5,7 @@ mod documents;
 pub(crate) mod folder;
 mod routes;
 pub(crate) mod scripts;
+mod topics;
 
 /// Code and page, in the order of the codes.
 const PAGES: &[(&str, &str)] = &[
@@ -31,6 +32,7 @@ fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {
         .chain(folder::PAGES)
         .chain(routes::PAGES)
         .chain(documents::PAGES)
+        .chain(topics::PAGES)
         .copied()
 }
 

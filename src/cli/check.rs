@@ -8,7 +8,7 @@ use super::output::Output;
 use super::{Exit, schemes};
 use crate::config::{self, Config, How};
 use crate::frame::{Frame, Place, Severity};
-use crate::generation::Generation;
+use crate::generation::{Generation, topics};
 use crate::runtime;
 use crate::runtime::reload::Reloader;
 use crate::script::handler::{Query, Trigger};
@@ -41,6 +41,7 @@ pub(super) fn run(output: &Output, config: &Path, arguments: &Arguments) -> anyh
                 );
                 if let Some(generation) = &generation {
                     frames.extend(without_handlers(generation, &webhooks));
+                    frames.extend(topics::one_sided(generation));
                     frames.extend(without_index(generation, &config));
                 }
                 let looked_at = generation

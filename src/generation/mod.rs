@@ -17,6 +17,7 @@ use crate::script::source::Source;
 use crate::webhook::Webhook;
 
 mod join;
+pub(crate) mod topics;
 
 /// One version of everything.
 pub(crate) struct Generation {

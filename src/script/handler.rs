@@ -9,7 +9,7 @@ use std::time::Duration;
 use ring::digest;
 
 use super::imports::Imports;
-pub(crate) use super::lint::Query;
+pub(crate) use super::lint::{Emits, Emitted, Query};
 pub(crate) use super::parts::Parts;
 use super::source;
 use crate::backoff::Backoff;
@@ -39,6 +39,8 @@ pub(crate) struct Script {
     pub(crate) handlers: Vec<Handler>,
     /// The searches for documents that are written out in it.
     pub(crate) queries: Vec<Query>,
+    /// What it and the modules that it may import emit.
+    pub(crate) emits: Emits,
     /// What of an event it looks at.
     pub(crate) reads: Reads,
     /// Runs of it, on any worker, that allocated without bound.

@@ -65,13 +65,13 @@ impl Loader {
     /// Judges one script.
     pub(crate) fn load(&self, candidate: &Candidate) -> Loaded {
         match self.set_up(candidate) {
-            Ok(Judged { handlers, broken, frames, imports, queries }) => {
+            Ok(Judged { handlers, broken, frames, imports, queries, emits }) => {
                 let (errors, warnings): (Vec<_>, Vec<_>) = frames
                     .into_iter()
                     .partition(|frame| frame.severity == crate::frame::Severity::Error);
                 let script = if errors.is_empty() {
                     let script = script(candidate, handlers, &broken, imports);
-                    Ok(Arc::new(Script { queries, ..script }))
+                    Ok(Arc::new(Script { queries, emits, ..script }))
                 } else {
                     Err(errors)
                 };
@@ -113,11 +113,12 @@ impl Loader {
 /// Inside the coroutine: the set-up phase, and what is said of it.
 fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
     let Candidate { path, source, modules, vars, .. } = candidate;
-    let (names, broken) = names(shared, candidate);
+    let Modules { names, broken, mut emits } = modules_of(shared, candidate);
     let prepared = prepare(shared, path, source, modules, vars, 1)
         .map_err(|error| Box::new(frame(candidate, &error, &names)))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
     let queries = lint::queries(path, source, &prepared.ast);
+    emits.add(path, source, &prepared.ast);
     frames.extend(
         prepared.handlers.iter().filter_map(|(_, function)| {
             lint::shared_capture(path, source, &prepared.ast, function)
@@ -136,7 +137,8 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
         ..handler
     };
     let handlers = prepared.handlers.into_iter().map(with_parts).collect();
-    Ok(Judged { handlers, broken: broken.into_keys().collect(), frames, imports, queries })
+    let broken = broken.into_keys().collect();
+    Ok(Judged { handlers, broken, frames, imports, queries, emits })
 }
 
 /// What the loader keeps of a script that came through its set-up phase.
@@ -147,6 +149,7 @@ struct Judged {
     frames: Vec<Frame>,
     imports: Imports,
     queries: Vec<lint::Query>,
+    emits: lint::Emits,
 }
 
 fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
@@ -167,20 +170,30 @@ fn frame(candidate: &Candidate, error: &SetUpError, names: &Names) -> Frame {
     }
 }
 
-/// What a script may name, for suggestions and for finding what does not exist; and the modules that do not compile.
-fn names(shared: &Shared, candidate: &Candidate) -> (Names, BTreeMap<Arc<str>, ParseError>) {
+/// What the modules of the folder add to what is said of a script.
+struct Modules {
+    /// What it may name, for suggestions and for finding what does not exist.
+    names: Names,
+    /// Those that do not compile.
+    broken: BTreeMap<Arc<str>, ParseError>,
+    /// What the others emit.
+    emits: lint::Emits,
+}
+
+fn modules_of(shared: &Shared, candidate: &Candidate) -> Modules {
     let engine = host::engine(shared, &candidate.modules, &candidate.vars, host::COMPILE_DEADLINE);
     let mut names = Names::of(&engine, &host::known_names());
-    let mut broken = BTreeMap::new();
+    let (mut broken, mut emits) = (BTreeMap::new(), lint::Emits::default());
     for (path, source) in &*candidate.modules {
         match host::compile(&engine, path, source, host::COMPILE_DEADLINE) {
             Ok(ast) => {
+                emits.add(path, source, &ast);
                 names.imports.insert(path.trim_end_matches(".rhai").into(), Exports::of(&ast));
             }
             Err(error) => _ = broken.insert(Arc::clone(path), error),
         }
     }
-    (names, broken)
+    Modules { names, broken, emits }
 }
 
 /// Imports inside functions, which the set-up phase does not come to, of modules that do not compile.
@@ -347,6 +360,7 @@ fn script(
         vars: Arc::clone(&candidate.vars),
         handlers,
         queries: Vec::new(),
+        emits: lint::Emits::default(),
         runaways: AtomicU32::new(0),
         leaked: AtomicU64::new(0),
         reads: Reads { payload: names("payload"), headers: names("headers"), text: names("text") },

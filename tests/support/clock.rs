@@ -53,6 +53,12 @@ impl Clock {
         self.write();
     }
 
+    /// The wall clock is set to this many seconds since the epoch, while none runs.
+    pub(crate) fn set_unseen(&self, seconds: i64) {
+        self.jump_ms.set(self.jump_ms.get() + (seconds - self.now()) * 1000);
+        self.write();
+    }
+
     /// Somebody sets the wall clock, forward or back, while an instance runs.
     pub(crate) fn jump(&self, by_ms: i64) {
         self.jump_ms.set(self.jump_ms.get() + by_ms);

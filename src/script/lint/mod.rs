@@ -15,9 +15,11 @@ mod calls;
 mod captures;
 mod values;
 mod queries;
+mod topics;
 
 pub(crate) use self::captures::shared_capture;
 pub(crate) use self::queries::{Query, queries};
+pub(crate) use self::topics::{Emits, Emitted};
 
 /// Frames of one script; a file that is wrong throughout says the same again and again.
 const FRAMES_MAX: usize = 100;
