@@ -146,9 +146,9 @@ mod armed {
     }
 
     /// Sets what happens where, once for the process; `hold` is the file that `pause` waits for.
-    pub(crate) fn arm(text: &str, hold: Option<PathBuf>) -> Result<(), SpecificationError> {
+    pub(crate) fn arm(text: &str, hold: Option<&PathBuf>) -> Result<(), SpecificationError> {
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
-        let armed = parts.map(|part| read(part, hold.as_ref())).collect::<Result<_, _>>()?;
+        let armed = parts.map(|part| read(part, hold)).collect::<Result<_, _>>()?;
         // Who comes second finds it done.
         _ = ARMED.set(armed);
         Ok(())

@@ -133,6 +133,25 @@ fn a_request_has_its_parts() {
 }
 
 #[test]
+fn a_token_is_held_against_the_time_of_the_run() {
+    check_rows(
+        "",
+        &[
+            (
+                "jwt::verify(jwt::sign(#{ exp: now() / 1000 + 60 }, \"k\"), \"k\").exp > 0",
+                200,
+                "true",
+            ),
+            (
+                "try { jwt::verify(jwt::sign(#{ exp: now() / 1000 - 60 }, \"k\"), \"k\"); } catch (err) { return err.code; }",
+                200,
+                "TOKEN_EXPIRED",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn documents_are_read_and_written() {
     check_rows(
         "",

@@ -22,7 +22,6 @@ pub(crate) const PAGES: &[(&str, &str)] = &[
     ("E0218", include_str!("E0218.md")),
     ("E0219", include_str!("E0219.md")),
     ("E0220", include_str!("E0220.md")),
-    ("E0240", include_str!("E0240.md")),
     ("E0301", include_str!("E0301.md")),
     ("E0302", include_str!("E0302.md")),
     ("E0303", include_str!("E0303.md")),

@@ -1,7 +1,7 @@
 //! What of a configuration can change while it runs: a row for each key. From the rows come the comparison of two configurations, what is held
 //! back until a restart, and the section "What changes live" of docs/configuration.md. A key without a row fails a test.
 
-use super::{Config, Webhook};
+use super::{Config, Respond, Webhook};
 use crate::units::print_size;
 
 /// A key of config.toml.
@@ -91,6 +91,16 @@ const KEYS: &[Key] = &[
     },
     live("scripts.timeout", |a, b| a.scripts.timeout == b.scripts.timeout),
     Key {
+        name: "scripts.max_runs",
+        same: |a, b| a.scripts.max_runs == b.scripts.max_runs,
+        when: When::Restart(Held {
+            keep: |new, running| new.scripts.max_runs = running.scripts.max_runs,
+            show: |config| config.scripts.max_runs.to_string(),
+            why: "the workers' places are counted by it",
+        }),
+    },
+    live("db.NAME.index", |a, b| a.db == b.db),
+    Key {
         name: "admin.socket",
         same: |a, b| a.admin.socket == b.admin.socket,
         when: When::Restart(Held {
@@ -107,6 +117,16 @@ const DATABASE: When = When::Restart(Held {
     why: "what is stored is there",
 });
 
+/// Whether a script answers.
+fn by_script(webhook: &Webhook) -> bool {
+    webhook.respond != Respond::WhenStored
+}
+
+/// Whether anything is kept of its events.
+fn is_stored(webhook: &Webhook) -> bool {
+    webhook.respond != Respond::ByScript { stored: false }
+}
+
 const WEBHOOK_KEYS: &[WebhookKey] = &[
     WebhookKey { name: "path", same: |a, b| a.path == b.path },
     WebhookKey { name: "scheme", same: |a, b| a.scheme == b.scheme },
@@ -119,8 +139,9 @@ const WEBHOOK_KEYS: &[WebhookKey] = &[
     WebhookKey { name: "retry.base", same: |a, b| a.retry.base == b.retry.base },
     WebhookKey { name: "retry.cap", same: |a, b| a.retry.cap == b.retry.cap },
     WebhookKey { name: "dedupe", same: |a, b| a.dedupe == b.dedupe },
-    WebhookKey { name: "respond", same: |a, b| a.respond == b.respond },
-    WebhookKey { name: "store", same: |a, b| a.respond == b.respond },
+    WebhookKey { name: "ordered_by", same: |a, b| a.ordered_by == b.ordered_by },
+    WebhookKey { name: "respond", same: |a, b| by_script(a) == by_script(b) },
+    WebhookKey { name: "store", same: |a, b| is_stored(a) == is_stored(b) },
 ];
 
 /// A change that counts at the next start only.

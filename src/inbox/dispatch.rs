@@ -184,6 +184,13 @@ impl Dispatcher {
         self.in_hand.contains(&Handed::Job(key)) || self.notes.lists().claimed.contains(&key)
     }
 
+    /// A worker has the first dispatch of this event.
+    fn is_in_hand(&self, event: Seq) -> bool {
+        [Handed::Event(event), Handed::Plan(event)]
+            .iter()
+            .any(|handed| self.in_hand.contains(handed))
+    }
+
     /// Takes in what workers have told. Claims are taken out here only, so that nothing changes them between reading jobs and handing them out.
     fn hear(&mut self) {
         let mut lists = self.notes.lists();
@@ -217,7 +224,7 @@ impl Dispatcher {
         };
         // A worker that found the gate full has told so, and not yet that it is through with it.
         let handed = waiting.handed();
-        if self.in_hand.contains(&handed) || !self.hand(handed, waiting.event) {
+        if self.is_in_hand(waiting.event) || !self.hand(handed, waiting.event) {
             return false;
         }
         self.waiting.get_mut(webhook).and_then(VecDeque::pop_front).is_some()
@@ -235,7 +242,9 @@ impl Dispatcher {
         let is_last = page.len() < limit;
         for found in page {
             let (event, handed) = (found.event, Waiting::of(&found).handed());
-            if !self.gates.has_room(&found.webhook) {
+            if self.is_in_hand(event) {
+                // Its turn came while this was read, and was told.
+            } else if !self.gates.has_room(&found.webhook) {
                 self.wait(found);
             } else if !self.hand(handed, event) {
                 return Ok(false);

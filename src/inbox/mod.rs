@@ -93,6 +93,9 @@ impl Inbox {
     /// Takes over what a commit leaves to be done: the events that it began, and those whose turn has come.
     pub(crate) fn follow(self: &Rc<Self>, generation: &Pinned, after: After, emits: Vec<Emit>) {
         self.notes.turns(after.turns);
+        if after.unblocked {
+            self.notes.wake();
+        }
         let emitted = emits.into_iter().filter_map(|emit| match emit {
             Emit::Event { event, due_at, .. } => Some((event, due_at)),
             Emit::Cancel { .. } => None,

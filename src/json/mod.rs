@@ -8,7 +8,9 @@ use std::fmt;
 mod pointer;
 mod scan;
 mod part;
+mod key;
 
+pub(crate) use self::key::Is;
 pub(crate) use self::part::part;
 pub(crate) use self::pointer::{Pointer, PointerError};
 pub(crate) use self::scan::{Found, scan};

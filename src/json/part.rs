@@ -5,8 +5,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::Pointer;
 use super::scan::is_index;
+use super::{Is, Pointer};
 
 /// The part of a text, which `scan` has checked, that a pointer names; `None` where there is nothing.
 pub(crate) fn part<'a>(text: &'a str, pointer: &Pointer) -> Option<&'a str> {
@@ -35,7 +35,7 @@ impl<'a> Visitor<'a> for Member<'_> {
 
     fn visit_map<A: MapAccess<'a>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
-        while let Some(is_it) = map.next_key_seed(Key(self.0))? {
+        while let Some(is_it) = map.next_key_seed(Is(self.0))? {
             if is_it {
                 found = Some(map.next_value::<&RawValue>()?.get());
             } else {
@@ -55,29 +55,6 @@ impl<'a> Visitor<'a> for Member<'_> {
             }
         }
         Ok(found)
-    }
-}
-
-/// Whether a key is the one that is looked for.
-struct Key<'n>(&'n str);
-
-impl<'a> DeserializeSeed<'a> for Key<'_> {
-    type Value = bool;
-
-    fn deserialize<D: Deserializer<'a>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Key<'_> {
-    type Value = bool;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
-        Ok(key == self.0)
     }
 }
 

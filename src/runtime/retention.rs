@@ -10,9 +10,11 @@ use crate::store::Store;
 
 /// When there was nothing left to delete.
 const PAUSE: Duration = Duration::from_secs(60);
-/// Rows of one step, so that no step holds the writer for long.
+/// Rows of one step.
 const ROWS: usize = 200;
-/// After a full step it rests for so many times as long as the step took.
+/// How long a step may hold the writer. A look for what is old comes before it and takes a millisecond at most, so deliveries wait for 5 ms at most.
+const STEP: Duration = Duration::from_millis(3);
+/// After a step that found something it rests for so many times as long as the step took.
 const REST: u32 = 4;
 /// But so long at least.
 const REST_MIN: Duration = Duration::from_millis(10);
@@ -26,9 +28,9 @@ pub(super) async fn run(store: Arc<dyn Store>, process: Arc<Process>) {
         let retention = process.current.load().config.storage.retention;
         let started = clock::instant();
         let deleted =
-            store.retain(before(retention), before(retention.max(IDS_KEPT_MIN)), ROWS).await;
+            store.retain(before(retention), before(retention.max(IDS_KEPT_MIN)), ROWS, STEP).await;
         let pause = match deleted {
-            Ok(rows) if rows >= ROWS as u64 => {
+            Ok(rows) if rows > 0 => {
                 (clock::instant().saturating_duration_since(started) * REST).max(REST_MIN)
             }
             Ok(_) => PAUSE,

@@ -4,9 +4,7 @@
 //! A run has one turn each time its future is polled, however many branches it has, so that they keep nobody else waiting.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use super::Ending;
@@ -41,6 +39,9 @@ pub(super) struct Common<'a> {
     /// When this turn is over; `None` before its first slice.
     turn_ends: Cell<Option<Instant>>,
     turn_is_over: Cell<bool>,
+    /// Given out to those who wait for a turn, and taken back from those who had it.
+    tickets: Cell<u64>,
+    served: Cell<u64>,
 }
 
 /// What no coroutine comes back from.
@@ -74,6 +75,8 @@ impl<'a> Common<'a> {
             branches: Cell::new(0),
             turn_ends: Cell::new(None),
             turn_is_over: Cell::new(false),
+            tickets: Cell::new(0),
+            served: Cell::new(0),
         }
     }
 
@@ -109,16 +112,22 @@ impl<'a> Common<'a> {
         }
     }
 
-    /// Waits for the next turn where this one is over. The branch that used it up waits longer, so that the others come first.
+    /// Waits for the next turn where this one is over. Who has waited longest comes first, so that no branch keeps the others out; once the run
+    /// is over nobody stands in line, for some who did are gone.
     async fn turn(&self) {
-        poll_fn(|context| {
-            if self.turn_is_over.get() {
-                context.waker().wake_by_ref();
-                return Poll::Pending;
+        if !self.turn_is_over.get() && self.tickets.get() == self.served.get() {
+            return;
+        }
+        let ticket = self.tickets.replace(self.tickets.get() + 1);
+        loop {
+            tokio::task::yield_now().await;
+            if self.ending.get().is_some() {
+                return;
             }
-            Poll::Ready(())
-        })
-        .await;
+            if !self.turn_is_over.get() && self.served.get() == ticket {
+                return self.served.set(ticket + 1);
+            }
+        }
     }
 
     fn spent(&self, now: Instant) -> Option<Ending> {
@@ -173,10 +182,8 @@ impl<'a, R: 'static> Strand<'a, R> {
                 {
                     HostReply::Ended
                 }
-                Step::Slice => {
-                    tokio::task::yield_now().await;
-                    HostReply::Unit
-                }
+                // Its turn is over.
+                Step::Slice => HostReply::Unit,
                 Step::Call(call) => self.answer(call).await,
                 Step::Branches(branches) => {
                     branches::run(self.common, branches, self.depth + 1).await?

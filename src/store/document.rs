@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::de::{DeserializeSeed, Deserializer as _, IgnoredAny, MapAccess, Visitor};
+use serde::de::{Deserializer as _, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Number as JsonNumber, Value};
 
 use super::filter::is_newer;
 use super::model::{Json, Number, Write};
 use crate::clock::Millis;
+use crate::json::Is;
 
 /// A document before or after a write.
 #[derive(Clone, Debug, PartialEq)]
@@ -166,29 +167,6 @@ impl<'de> Visitor<'de> for Pick<'_> {
             }
         }
         Ok(found)
-    }
-}
-
-/// Whether a key is this one; nothing is copied for the others.
-pub(super) struct Is<'a>(pub(super) &'a str);
-
-impl<'de> DeserializeSeed<'de> for Is<'_> {
-    type Value = bool;
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for Is<'_> {
-    type Value = bool;
-
-    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a key")
-    }
-
-    fn visit_str<E>(self, key: &str) -> Result<bool, E> {
-        Ok(key == self.0)
     }
 }
 

@@ -144,7 +144,14 @@ pub(crate) trait Store: Send + Sync {
 
     /// Deletes payloads, events and ended jobs older than the times given, answers, tombstones and documents that have run out, at most `limit` rows; how
     /// many it was. `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`, as answers do. What is not at its end stays.
-    fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64>;
+    /// About so long as `budget` it holds up other writes; what is left is for the next call.
+    fn retain(
+        &self,
+        payloads_before: Millis,
+        events_before: Millis,
+        limit: usize,
+        budget: Duration,
+    ) -> Answer<u64>;
 
     /// A handle for document reads; each worker has its own.
     fn reader(&self) -> Result<Box<dyn Reader>, StoreError>;

@@ -236,6 +236,8 @@ pub(crate) struct After {
     pub(crate) emitted: Vec<Option<Accepted>>,
     /// Events whose turn has come. Each is told once; after a crash the dispatcher finds it.
     pub(crate) turns: Vec<Turn>,
+    /// Jobs that waited for an earlier event are due.
+    pub(crate) unblocked: bool,
 }
 
 /// An event without jobs that may begin now.

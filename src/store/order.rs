@@ -8,8 +8,8 @@ use std::fmt;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::{Number, Value};
 
-use super::document::Is;
 use super::model::Json;
+use crate::json::Is;
 
 /// Bytes of a string that an index holds. Longer ones that begin alike share an entry's value, and are told apart by their documents.
 const TEXT_MAX: usize = 512;

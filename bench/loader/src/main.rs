@@ -3,7 +3,7 @@
 //! ends it with exit code 1.
 //!
 //! loader --address 127.0.0.1:8080 --path /api/webhooks/clerk --count 100000 --seconds 5 --connections 64 --threads 1
-//! `--method GET` sends the same empty request each time. The secret comes from CLERK_WEBHOOK_SECRET.
+//! `--users N` has the events be of N users in turn, in place of a new one each. `--method GET` sends the same empty request each time. The secret comes from CLERK_WEBHOOK_SECRET.
 
 mod answer;
 mod load;
@@ -38,7 +38,7 @@ fn run() -> Result<(), Failure> {
     } else {
         let secret = std::env::var("CLERK_WEBHOOK_SECRET")
             .map_err(|_| "set CLERK_WEBHOOK_SECRET, as for the server")?;
-        request::signed(path, &secret, count)?
+        request::signed(path, &secret, count, options.number("users", 0)?)?
     };
     let measured = load::run(Load {
         address: options.text("address", "127.0.0.1:8080").parse()?,

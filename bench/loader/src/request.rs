@@ -14,8 +14,14 @@ const LAST_NAMES: [&str; 8] =
     ["Lovelace", "Hopper", "Dijkstra", "Liskov", "Turing", "Perlman", "Knuth", "Allen"];
 const LETTERS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// `count` requests to `path`, no two with the same message id or user, nor with those of another call.
-pub fn signed(path: &str, secret: &str, count: usize) -> Result<Vec<Box<[u8]>>, Failure> {
+/// `count` requests to `path`, no two with the same message id, nor with those of another call. No two are of the same user either, or they are
+/// of so many `users` in turn.
+pub fn signed(
+    path: &str,
+    secret: &str,
+    count: usize,
+    users: usize,
+) -> Result<Vec<Box<[u8]>>, Failure> {
     let secret = STANDARD.decode(secret.trim_start_matches("whsec_"))?;
     let key = Hmac::<sha2::Sha256>::new_from_slice(&secret)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?;
@@ -23,7 +29,11 @@ pub fn signed(path: &str, secret: &str, count: usize) -> Result<Vec<Box<[u8]>>, 
     Ok((0..count)
         .map(|number| {
             let (message, at) = (format!("msg_{}", ids.next(27)), now.as_secs());
-            let body = user_created(&mut ids, number, now.as_millis());
+            let user = match users {
+                0 => ids.next(27),
+                users => format!("{:027}", number % users),
+            };
+            let body = user_created(&mut ids, &user, number, now.as_millis());
             let mac = key.clone().chain_update(format!("{message}.{at}.{body}"));
             let signature = STANDARD.encode(mac.finalize().into_bytes());
             format!(
@@ -42,8 +52,8 @@ pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\naccept: */*\r\n\r\n").into_bytes()
 }
 
-fn user_created(ids: &mut Ids, number: usize, now_ms: u128) -> String {
-    let (user, email) = (ids.next(27), ids.next(27));
+fn user_created(ids: &mut Ids, user: &str, number: usize, now_ms: u128) -> String {
+    let email = ids.next(27);
     let first = FIRST_NAMES[number % 8];
     let last = LAST_NAMES[number / 8 % 8];
     format!(

@@ -8,6 +8,7 @@ pub(crate) mod event;
 pub(crate) mod form;
 pub(crate) mod log;
 mod moment;
+mod named;
 mod options;
 mod parallel;
 pub(crate) mod register;
@@ -16,13 +17,16 @@ pub(crate) mod respond;
 pub(crate) mod vars;
 
 mod base64;
+mod csv;
 mod hash;
 mod hex;
 mod hmac;
 mod html;
 pub(crate) mod json;
+mod jwt;
 mod time;
 mod url;
+mod xml;
 
 use std::fmt;
 
@@ -74,14 +78,17 @@ pub(crate) fn signature(path: &str) -> Option<&'static Signature> {
 
 /// Every function of the pure modules, in the order in which a reader looks for them.
 pub(crate) fn signatures() -> impl Iterator<Item = &'static Signature> {
-    let tables: [&'static [Signature]; 8] = [
+    let tables: [&'static [Signature]; 11] = [
         &json::SIGNATURES,
         &base64::SIGNATURES,
         &hex::SIGNATURES,
         &url::SIGNATURES,
         &hash::SIGNATURES,
         &hmac::SIGNATURES,
+        &jwt::SIGNATURES,
         &html::SIGNATURES,
+        &xml::SIGNATURES,
+        &csv::SIGNATURES,
         &time::SIGNATURES,
     ];
     tables.into_iter().flatten()
@@ -96,7 +103,10 @@ pub(super) fn modules() -> Vec<(&'static str, Shared<Module>)> {
         ("url", url::module()),
         ("hash", hash::module()),
         ("hmac", hmac::module()),
+        ("jwt", jwt::module()),
         ("html", html::module()),
+        ("xml", xml::module()),
+        ("csv", csv::module()),
         ("time", time::module()),
     ];
     let indexed = |(name, mut module): (_, Module)| {

@@ -257,7 +257,7 @@ fn keeps(way: &[ASTNode<'_>], turn: &Stmt) -> bool {
 }
 
 /// The variable that the call at the end of this way is made on: `calls` of `calls.list.push(…)`.
-pub(super) fn receiver<'a>(way: &'a [ASTNode<'_>]) -> Option<&'a str> {
+fn receiver<'a>(way: &'a [ASTNode<'_>]) -> Option<&'a str> {
     let chain = way.iter().rev().skip(1).map_while(|node| match node {
         ASTNode::Expr(expr @ (Expr::Dot(..) | Expr::Index(..))) => Some(*expr),
         _ => None,
@@ -266,7 +266,7 @@ pub(super) fn receiver<'a>(way: &'a [ASTNode<'_>]) -> Option<&'a str> {
 }
 
 /// The variable at the start of `a.b[c]`.
-pub(super) fn root(expr: &Expr) -> Option<&str> {
+fn root(expr: &Expr) -> Option<&str> {
     let mut target = expr;
     while let Expr::Dot(chain, ..) | Expr::Index(chain, ..) = target {
         target = &chain.lhs;
@@ -291,7 +291,7 @@ fn mentions(expr: &Expr, name: &str) -> bool {
 }
 
 /// Whether a variable of that name is made anew in each turn.
-pub(super) fn declares(turn: &Stmt, name: &str) -> bool {
+fn declares(turn: &Stmt, name: &str) -> bool {
     any(
         turn,
         |nodes| matches!(nodes.last(), Some(ASTNode::Stmt(Stmt::Var(parts, ..))) if parts.0.name == name),

@@ -11,7 +11,6 @@ use rhai::{AST, ASTNode, Expr, FnCallExpr, FnPtr, Position, Stmt};
 use crate::frame::{Frame, Severity};
 use crate::script::diagnose::{Names, Site, Text, bounded, is_anonymous};
 
-mod branches;
 mod calls;
 mod captures;
 mod values;
@@ -41,7 +40,6 @@ pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> 
         used_modules: BTreeSet::new(),
         dotted: BTreeMap::new(),
         mapped: BTreeSet::new(),
-        branches: BTreeSet::new(),
         frames: Vec::new(),
     };
     ast.walk(&mut |nodes| {
@@ -50,7 +48,6 @@ pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> 
     });
     lint.definitions(ast);
     lint.function_ends(ast);
-    lint.lost_changes(ast);
     lint.unused_imports();
     let mut frames: Vec<Frame> = lint.frames.into_iter().map(bounded).collect();
     frames
@@ -96,7 +93,10 @@ impl Script {
                     };
                     script.imports.push((import.1.name.to_string(), path, import.1.pos));
                 }
-                Some(ASTNode::Expr(Expr::FnCall(call, _))) => {
+                // Rhai ends the block that stands for a closure with either.
+                Some(
+                    ASTNode::Expr(Expr::FnCall(call, _)) | ASTNode::Stmt(Stmt::FnCall(call, _)),
+                ) => {
                     if let Some(closure) = curried(call) {
                         script.captures.insert(closure.fn_name().to_owned(), call.args.len() - 1);
                     }
@@ -140,8 +140,6 @@ struct Lint<'a> {
     dotted: BTreeMap<(String, usize), Position>,
     /// Closures whose value is used by the function that they are given to: `list.map(|x| …)`.
     mapped: BTreeSet<String>,
-    /// Closures that `parallel` is to run.
-    branches: BTreeSet<String>,
     frames: Vec<Frame>,
 }
 
@@ -157,13 +155,11 @@ impl Lint<'_> {
             | ASTNode::Stmt(Stmt::FnCall(call, position)) => {
                 self.mentions(&call.namespace);
                 self.plain_call(call, *position);
-                self.branches_of(call);
                 self.handler_captures(call, around);
                 self.division(call, *position);
             }
             ASTNode::Expr(Expr::MethodCall(call, position)) => {
                 self.dotted_call(call, *position);
-                self.branches_of(call);
                 self.lost_in_place(call, *position, nodes);
             }
             ASTNode::Expr(Expr::Variable(parts, _, position)) => {

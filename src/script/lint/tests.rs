@@ -259,32 +259,6 @@ fn closures_of_a_loop_that_outlive_their_turn_are_an_error() {
 }
 
 #[test]
-fn changes_that_parallel_does_not_bring_back_are_a_warning() {
-    let handler = |body: &str| {
-        format!("get(\"/x\", |req| {{\nlet total = 0; let seen = [];\n{body}\n[total, seen]\n}});")
-    };
-    for (body, name) in [
-        ("parallel([1, 2], |x| total += x);", "total"),
-        ("parallel([1, 2], |x| { total = total + x; });", "total"),
-        ("parallel([1, 2], |x| { seen.push(x); });", "seen"),
-        ("parallel([|| 1, || { seen[0] = 2; }]);", "seen"),
-        ("[1, 2].parallel(|x| { total += x; x });", "total"),
-    ] {
-        let at = format!("3:{}", body.find(name).unwrap() + 1);
-        warn(&handler(body), "E0240", &at, &format!("to `{name}` is lost"), "give the value back");
-    }
-    for body in [
-        "parallel([1, 2], |x| { total += x; total });",
-        "parallel([1, 2], |x| { seen.push(x); seen.len });",
-        "parallel([1, 2], |x| { let total = 1; total += x; });",
-        "[1, 2].for_each(|x| total += x);",
-        "for x in parallel([1, 2], |x| x + 1) { total += x; }",
-    ] {
-        accept(&handler(body));
-    }
-}
-
-#[test]
 fn a_value_at_the_end_of_a_catch_block_is_an_error() {
     let handler = |body: &str| format!("get(\"/x\", |req| {{\n{body}\n}});");
     refuse(
@@ -419,7 +393,6 @@ fn every_code_that_scripts_bring_has_a_page() {
         include_str!("../diagnose/compile.rs"),
         include_str!("../diagnose/run.rs"),
         include_str!("../diagnose/source.rs"),
-        include_str!("branches.rs"),
         include_str!("calls.rs"),
         include_str!("captures.rs"),
         include_str!("mod.rs"),

@@ -7,7 +7,7 @@ use super::Lint;
 use crate::script::diagnose::{cut, is_anonymous};
 
 /// Functions that change the value before the dot and give `()`. Warned of where all their overloads do.
-pub(super) const IN_PLACE: [&str; 20] = [
+const IN_PLACE: [&str; 20] = [
     "trim",
     "replace",
     "make_upper",

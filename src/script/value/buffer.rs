@@ -28,6 +28,11 @@ impl Buffer {
         Self { text: String::new(), limit }
     }
 
+    /// Bytes so far.
+    pub(crate) fn len(&self) -> usize {
+        self.text.len()
+    }
+
     /// Makes sure that `bytes` more fit. Grows by doubling where there is room for it, else to just what is needed.
     pub(crate) fn reserve(&mut self, bytes: usize) -> Result<(), Full> {
         let needed = self.text.len().saturating_add(bytes);

@@ -152,11 +152,11 @@ fn rule_4_answers_go_when_ids_go_the_oldest_first_and_in_steps() {
             let answering = answered(&n.to_string(), "", Effects::default());
             store.answer(Answering { event: None, answer, ..answering }).await.unwrap();
         }
-        assert_eq!(store.retain(Millis(9999), Millis(1000), 9).await.unwrap(), 0);
-        assert_eq!(store.retain(Millis(9999), Millis(4000), 2).await.unwrap(), 2);
+        assert_eq!(store.retain(Millis(9999), Millis(1000), 9, LONG).await.unwrap(), 0);
+        assert_eq!(store.retain(Millis(9999), Millis(4000), 2, LONG).await.unwrap(), 2);
         assert_eq!(known(store, "2").await, None);
         assert!(known(store, "3").await.is_some());
-        assert_eq!(store.retain(Millis(9999), Millis(4000), 9).await.unwrap(), 1);
+        assert_eq!(store.retain(Millis(9999), Millis(4000), 9, LONG).await.unwrap(), 1);
         for (n, kept) in [("3", false), ("4", true), ("5", true)] {
             assert_eq!(known(store, n).await.is_some(), kept, "{n}");
         }

@@ -108,9 +108,9 @@ fn w31_retention_deletes_what_has_run_out_and_nothing_else_with_what_indexes_hol
         commit(store, writes([put_until("x", r#"{"n":3}"#, later()), put("y", r#"{"n":3}"#)]))
             .await;
         wait_until(soon).await;
-        assert_eq!(store.retain(Millis(0), Millis(0), 4).await.unwrap(), 4);
-        assert_eq!(store.retain(Millis(0), Millis(0), 4).await.unwrap(), 3);
-        assert_eq!(store.retain(Millis(0), Millis(0), 4).await.unwrap(), 0);
+        assert_eq!(store.retain(Millis(0), Millis(0), 4, LONG).await.unwrap(), 4);
+        assert_eq!(store.retain(Millis(0), Millis(0), 4, LONG).await.unwrap(), 3);
+        assert_eq!(store.retain(Millis(0), Millis(0), 4, LONG).await.unwrap(), 0);
         let filter =
             Filter(vec![Condition { path: vec!["n".into()], test: Test::In(vec![json!(3)]) }]);
         assert_eq!(ids(store, &Find { filter, limit: 9, ..Find::default() }).await, ["x", "y"]);
@@ -310,8 +310,8 @@ proptest! {
                         (key(&id), Write::Increment { field: "a".into(), by: Number::Integer(1) })
                     }
                     Step::Retain => {
-                        store.retain(Millis(0), Millis(0), 9).await.unwrap();
-                        model.retain(Millis(0), Millis(0), 9).await.unwrap();
+                        store.retain(Millis(0), Millis(0), 9, LONG).await.unwrap();
+                        model.retain(Millis(0), Millis(0), 9, LONG).await.unwrap();
                         continue;
                     }
                     Step::Declare { a, b } => {

@@ -136,7 +136,7 @@ fn w31_a_page_goes_on_after_an_event_that_retention_took() {
         }
         store.finish(end(Seq(2), done())).await.unwrap();
         let late = Millis(i64::MAX);
-        store.retain(late, late, 99).await.unwrap();
+        store.retain(late, late, 99, LONG).await.unwrap();
         assert!(store.event(id(2)).await.unwrap().is_none());
         let replayed = store.replay(id(2), id(9), Millis(1)).await.unwrap();
         assert_eq!(replayed, Replayed::Unknown);
@@ -175,8 +175,8 @@ fn retention_takes_payloads_first_then_events_and_only_what_is_at_its_end() {
         populate(store).await;
         let old = Millis(6001);
         let none = Millis(0);
-        assert_eq!(store.retain(none, none, 99).await.unwrap(), 0);
-        assert_eq!(store.retain(old, none, 99).await.unwrap(), 3, "1, 3 and 5");
+        assert_eq!(store.retain(none, none, 99, LONG).await.unwrap(), 0);
+        assert_eq!(store.retain(old, none, 99, LONG).await.unwrap(), 3, "1, 3 and 5");
         let third = detail(store, Seq(3)).await;
         assert!(third.payload.is_none() && third.attempts.len() == 1);
         assert!(store.load(Seq(3)).await.unwrap().is_none());
@@ -186,7 +186,7 @@ fn retention_takes_payloads_first_then_events_and_only_what_is_at_its_end() {
         let again = store.accept(other).await.unwrap();
         assert_eq!(again, Accepted::Duplicate { event: Seq(1), same_body: true });
 
-        assert_eq!(store.retain(old, Millis(3001), 99).await.unwrap(), 2, "1 and 3");
+        assert_eq!(store.retain(old, Millis(3001), 99, LONG).await.unwrap(), 2, "1 and 3");
         let all = EventQuery { limit: 99, ..EventQuery::default() };
         assert_eq!(listed(store, all.clone()).await, [7, 6, 5, 4, 2]);
         assert_eq!(store.counts().await.unwrap(), Counts { pending: 4, dead: 1, scheduled: 0 });
@@ -209,7 +209,7 @@ fn retention_goes_in_small_steps_and_comes_to_an_end() {
         }
         let (old, mut taken) = (Millis(i64::MAX), 0);
         for _ in 0..30 {
-            let step = store.retain(old, old, 3).await.unwrap();
+            let step = store.retain(old, old, 3, LONG).await.unwrap();
             assert!(step <= 3);
             taken += step;
         }
@@ -226,7 +226,7 @@ fn a_dead_event_without_its_payload_is_revived_with_the_new_one() {
     every_store(ROOM, async |store| {
         let seq = accept(store, "msg_1").await;
         store.finish(end(seq, dead())).await.unwrap();
-        assert_eq!(store.retain(Millis(i64::MAX), Millis(0), 9).await.unwrap(), 1);
+        assert_eq!(store.retain(Millis(i64::MAX), Millis(0), 9, LONG).await.unwrap(), 1);
         let again = NewEvent { body: "{}".into(), ..delivery("msg_1") };
         assert_eq!(store.accept(again).await.unwrap(), Accepted::Revived(seq));
         assert_eq!(&*store.load(seq).await.unwrap().unwrap().event.body, b"{}");

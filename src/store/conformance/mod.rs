@@ -2,6 +2,7 @@
 //! the runtime.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::memory::MemoryStore;
 use super::sqlite::{self, OpenOptions};
@@ -13,11 +14,17 @@ mod answers;
 mod documents;
 mod found;
 mod inbox;
+mod lanes;
+mod emits;
 mod lists;
 pub(super) mod random;
 
 /// It is committed, and nothing follows.
-pub(super) const YES: Committed = Committed::Yes(After { emitted: Vec::new(), turns: Vec::new() });
+pub(super) const YES: Committed =
+    Committed::Yes(After { emitted: Vec::new(), turns: Vec::new(), unblocked: false });
+
+/// More than any step here takes.
+pub(super) const LONG: Duration = Duration::from_secs(600);
 
 /// More than any test here accepts.
 const ROOM: u64 = 1_000;

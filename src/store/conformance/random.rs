@@ -248,8 +248,8 @@ impl Pair {
             Step::Retain { payloads, events } => {
                 let before = |share: u8| Millis(self.accepted * i64::from(share) / 255);
                 let (payloads, events) = (before(payloads.max(events)), before(events));
-                let sqlite = self.sqlite.retain(payloads, events, 1000).await;
-                let model = self.model.retain(payloads, events, 1000).await;
+                let sqlite = self.sqlite.retain(payloads, events, 1000, LONG).await;
+                let model = self.model.retain(payloads, events, 1000, LONG).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
             Step::Wake { script, failed_too, now } => {

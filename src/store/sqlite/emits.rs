@@ -14,11 +14,15 @@ use crate::store::{Accepted, After, Effects, Emit, NewEvent, Pending, StoreError
 /// Emitted events may fill the inbox to this many times `max_pending`: an event that ends and emits another must never wait for a place.
 const OVERFILL: u64 = 2;
 
+/// The event whose run it is, which has started whatever the tables say.
+pub(super) type Own = Option<i64>;
+
 /// Whether what the script was told of its `cancel`s still holds.
 pub(super) fn hold(
     connection: &Connection,
     ledger: &Ledger,
     effects: &Effects,
+    own: Own,
 ) -> rusqlite::Result<bool> {
     for (at, emit) in effects.emits.iter().enumerate() {
         let Emit::Cancel { webhook, key, told } = emit else { continue };
@@ -38,7 +42,7 @@ pub(super) fn hold(
         let lane = Lane { webhook, key };
         let waits = match by_itself {
             Some(waits) => waits,
-            None => any(connection, ledger, lane)?,
+            None => any(connection, ledger, lane, own)?,
         };
         if waits != *told {
             return Ok(false);
@@ -63,16 +67,17 @@ pub(super) fn write(
     connection: &Connection,
     ledger: &mut Ledger,
     effects: &Effects,
+    own: Own,
     after: &mut After,
 ) -> rusqlite::Result<()> {
     for emit in &effects.emits {
         match emit {
             Emit::Event { event, due_at, pending } => {
-                let taken = emit_one(connection, ledger, event, *due_at, *pending, after)?;
+                let taken = emit_one(connection, ledger, event, (*due_at, *pending), own, after)?;
                 after.emitted.push(taken);
             }
             Emit::Cancel { webhook, key, .. } => {
-                take_back(connection, ledger, Lane { webhook, key }, "cancelled", after)?;
+                take_back(connection, ledger, Lane { webhook, key }, "cancelled", own, after)?;
             }
         }
     }
@@ -83,18 +88,18 @@ fn emit_one(
     connection: &Connection,
     ledger: &mut Ledger,
     event: &NewEvent,
-    due_at: Option<Millis>,
-    pending: Pending,
+    (due_at, pending): (Option<Millis>, Pending),
+    own: Own,
     after: &mut After,
 ) -> rusqlite::Result<Option<Accepted>> {
     if let Some(key) = &event.order_key {
         let lane = Lane { webhook: &event.webhook, key };
         match pending {
             Pending::Add => {}
-            Pending::Keep if any(connection, ledger, lane)? => return Ok(None),
+            Pending::Keep if any(connection, ledger, lane, own)? => return Ok(None),
             Pending::Keep => {}
             Pending::Replace => {
-                take_back(connection, ledger, lane, "replaced by a later `emit`", after)?;
+                take_back(connection, ledger, lane, "replaced by a later `emit`", own, after)?;
             }
         }
     }
@@ -153,13 +158,19 @@ fn schedule(
 }
 
 /// Whether something of the key waits and has not started.
-fn any(connection: &Connection, ledger: &Ledger, lane: Lane<'_>) -> rusqlite::Result<bool> {
+fn any(
+    connection: &Connection,
+    ledger: &Ledger,
+    lane: Lane<'_>,
+    own: Own,
+) -> rusqlite::Result<bool> {
     let scheduled: bool = connection
         .prepare_cached(
             "SELECT EXISTS (SELECT 1 FROM scheduled WHERE webhook = ?1 AND order_key = ?2)",
         )?
         .query_row([lane.webhook, lane.key], |row| row.get(0))?;
-    Ok(scheduled || !lanes::not_started(connection, ledger, lane)?.is_empty())
+    let mut waiting = lanes::not_started(connection, ledger, lane)?.into_iter();
+    Ok(scheduled || waiting.any(|event| Some(event) != own))
 }
 
 fn take_back(
@@ -167,13 +178,15 @@ fn take_back(
     ledger: &mut Ledger,
     lane: Lane<'_>,
     reason: &str,
+    own: Own,
     after: &mut After,
 ) -> rusqlite::Result<()> {
     let unscheduled = connection
         .prepare_cached("DELETE FROM scheduled WHERE webhook = ?1 AND order_key = ?2")?
         .execute([lane.webhook, lane.key])?;
     ledger.scheduled = ledger.scheduled.saturating_sub(unscheduled as u64);
-    for event in lanes::not_started(connection, ledger, lane)? {
+    let waiting = lanes::not_started(connection, ledger, lane)?;
+    for event in waiting.into_iter().filter(|event| Some(*event) != own) {
         inbox::ignore(connection, ledger, event, reason, after)?;
     }
     // A turn that came only because the one before was taken back, and is taken back itself.

@@ -178,7 +178,7 @@ pub(super) fn ignore(
     let numbers: Vec<u32> =
         scripts.query_map([event], |row| row.get(0))?.collect::<rusqlite::Result<_>>()?;
     for n in numbers {
-        after.turns.extend(lanes::ended(connection, ledger, event, n)?);
+        lanes::ended(connection, ledger, event, n, after)?;
     }
     Ok(())
 }
@@ -194,7 +194,7 @@ pub(super) fn finish(
     };
     let mut after = After::default();
     if let Outcome::Done(effects) = &finish.outcome {
-        match apply(connection, ledger, effects, 1, &mut after)? {
+        match apply(connection, ledger, effects, Some(finish.job.event.0), &mut after)? {
             Ok(true) => {}
             Ok(false) => return Ok(Ok(Committed::Conflict)),
             Err(full) => return Ok(Err(full)),
@@ -216,7 +216,7 @@ pub(super) fn finish(
     }
     if finish.ordered && end.state.is_final() {
         let (event, n) = (finish.job.event.0, finish.job.n);
-        after.turns.extend(lanes::ended(connection, ledger, event, n)?);
+        lanes::ended(connection, ledger, event, n, &mut after)?;
     }
     if end.is_kept {
         attempts::insert_end(connection, finish, end.error)?;
@@ -229,20 +229,20 @@ fn apply(
     connection: &Connection,
     ledger: &mut Ledger,
     effects: &Effects,
-    ending: u64,
+    own: emits::Own,
     after: &mut After,
 ) -> rusqlite::Result<Result<bool, StoreError>> {
     let Some(changes) = documents::evaluate(connection, effects, clock::now())? else {
         return Ok(Ok(false));
     };
     if !effects.emits.is_empty() {
-        if !emits::hold(connection, ledger, effects)? {
+        if !emits::hold(connection, ledger, effects, own)? {
             return Ok(Ok(false));
         }
-        if let Err(full) = emits::room(ledger, effects, ending) {
+        if let Err(full) = emits::room(ledger, effects, u64::from(own.is_some())) {
             return Ok(Err(full));
         }
-        emits::write(connection, ledger, effects, after)?;
+        emits::write(connection, ledger, effects, own, after)?;
     }
     documents::write(connection, ledger, &changes)?;
     Ok(Ok(true))
@@ -287,8 +287,9 @@ pub(super) fn plan(
         ])?;
     }
     ledger.dispatched(event.0);
-    let turns = lanes::pass(connection, ledger, event.0)?;
-    Ok(Committed::Yes(After { turns, ..After::default() }))
+    let mut after = After::default();
+    lanes::pass(connection, ledger, event.0, &mut after)?;
+    Ok(Committed::Yes(after))
 }
 
 /// Gives a placeholder its pattern, and adds the jobs beside it.
@@ -369,7 +370,7 @@ pub(super) fn claim(
         due_at: Some(ledger::NEVER),
         error: None,
         is_kept: false,
-        put_off_at: None,
+        put_off: PutOff::AsBefore,
     };
     put_job(connection, ledger, job, place, &end)?;
     Ok(Committed::Yes(After::default()))
@@ -382,7 +383,7 @@ pub(super) fn commit(
     effects: &Effects,
 ) -> rusqlite::Result<Result<Committed, StoreError>> {
     let mut after = After::default();
-    Ok(apply(connection, ledger, effects, 0, &mut after)?
+    Ok(apply(connection, ledger, effects, None, &mut after)?
         .map(|applied| if applied { Committed::Yes(after) } else { Committed::Conflict }))
 }
 
@@ -412,6 +413,28 @@ fn place<'a>(
     Ok(state.filter(|state| !state.is_final()).map(|_| Place::Stored))
 }
 
+/// What becomes of the time since when a job is put off.
+#[derive(Clone, Copy)]
+enum PutOff {
+    /// It is put off since then, where it was not before.
+    Since(i64),
+    /// No attempt was used: as it was.
+    AsBefore,
+    /// It is not put off any more.
+    Over,
+}
+
+impl PutOff {
+    /// For `CASE WHEN kept THEN coalesce(put_off_since, since) END`.
+    fn parameters(self) -> (bool, Option<i64>) {
+        match self {
+            Self::Since(at) => (true, Some(at)),
+            Self::AsBefore => (true, None),
+            Self::Over => (false, None),
+        }
+    }
+}
+
 /// What the end of an attempt makes of its job.
 struct End<'a> {
     state: JobState,
@@ -420,8 +443,8 @@ struct End<'a> {
     error: Option<&'a str>,
     /// The attempt has its own row.
     is_kept: bool,
-    /// The handler put its next attempt off; since when is remembered from the first time on.
-    put_off_at: Option<i64>,
+    /// Since when its handler puts it off.
+    put_off: PutOff,
 }
 
 impl<'a> End<'a> {
@@ -444,9 +467,16 @@ impl<'a> End<'a> {
             Outcome::Dead { error, .. } => (JobState::Dead, None, Some(&**error), true),
             Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at.0), None, false),
         };
-        let put_off_at =
-            matches!(finish.outcome, Outcome::PutOff { .. }).then_some(finish.ended_at.0);
-        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off_at }
+        let put_off = match finish.outcome {
+            Outcome::PutOff { .. } => PutOff::Since(finish.ended_at.0),
+            Outcome::Returned { .. } => PutOff::AsBefore,
+            Outcome::Done(_)
+            | Outcome::Ignored(_)
+            | Outcome::Retry { .. }
+            | Outcome::Dead { .. }
+            | Outcome::Resolved { .. } => PutOff::Over,
+        };
+        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off }
     }
 }
 
@@ -474,7 +504,7 @@ fn put_job(
                 due_at: Some(clock::steady().0),
                 error: None,
                 is_kept: false,
-                put_off_at: None,
+                put_off: PutOff::Over,
             };
             for (n, planned) in (0_u32..).zip(plan) {
                 let end = if n == job.n { end } else { &other };
@@ -488,17 +518,18 @@ fn put_job(
                     &*planned.script,
                     pattern,
                     end.error,
-                    end.put_off_at
+                    end.put_off.parameters().1
                 ])?;
             }
             ledger.dispatched(event);
             plan.len() > 1
         }
         Place::Stored => {
+            let (is_kept, since) = end.put_off.parameters();
             connection
                 .prepare_cached(
                     "UPDATE jobs SET state = ?3, attempt = ?4, due_at = ?5, error = ?6,
-                            put_off_since = CASE WHEN ?7 IS NULL THEN NULL ELSE coalesce(put_off_since, ?7) END WHERE event = ?1 AND n = ?2",
+                            put_off_since = CASE WHEN ?7 THEN coalesce(put_off_since, ?8) END WHERE event = ?1 AND n = ?2",
                 )?
                 .execute(params![
                     event,
@@ -507,7 +538,8 @@ fn put_job(
                     end.attempt,
                     end.due_at,
                     end.error,
-                    end.put_off_at
+                    is_kept,
+                    since
                 ])?;
             end.state.is_final() && waits(connection, event)?
         }

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::ledger::{Ledger, NEVER};
 use crate::clock::{self, Millis};
-use crate::store::{JobState, Seq, Turn};
+use crate::store::{After, JobState, Seq, Turn};
 
 /// The line of one key.
 #[derive(Clone, Copy)]
@@ -149,17 +149,17 @@ pub(super) fn ended(
     ledger: &Ledger,
     event: i64,
     n: u32,
-) -> rusqlite::Result<Vec<Turn>> {
-    let Some(in_lane) = found(connection, event)? else { return Ok(Vec::new()) };
+    after: &mut After,
+) -> rusqlite::Result<()> {
+    let Some(in_lane) = found(connection, event)? else { return Ok(()) };
     let (lane, place) = (in_lane.lane(), in_lane.place);
-    let mut turns = Vec::new();
     let (script, answers_death): (Box<str>, bool) = connection
         .prepare_cached(
             "SELECT script, dead_job IS NOT NULL FROM jobs WHERE event = ?1 AND n = ?2",
         )?
         .query_row(params![event, n], |row| Ok((row.get(0)?, row.get(1)?)))?;
     if answers_death || work(connection, event, &script)?.unfinished {
-        return Ok(turns);
+        return Ok(());
     }
     let is_over: bool = connection
         .prepare_cached(
@@ -173,18 +173,18 @@ pub(super) fn ended(
             )?
             .execute(params![lane.webhook, lane.key, place, event])?;
     }
-    let Some(first) = next(connection, lane, (i64::MIN, 0))? else { return Ok(turns) };
+    let Some(first) = next(connection, lane, (i64::MIN, 0))? else { return Ok(()) };
     if is_over && (place, event) < (first.place, first.event) {
         // Nobody stands before it any more, so nothing keeps any of it waiting.
-        begin(connection, ledger, lane, first, true, &mut turns)?;
-        unblock(connection, first.event, None)?;
+        begin(connection, ledger, lane, first, true, after)?;
+        unblock(connection, first.event, None, after)?;
     } else if first.event != event && work(connection, first.event, &script)?.waits {
         // A dead letter that came back while this script was further along.
-        unblock(connection, first.event, Some(&script))?;
-        return Ok(turns);
+        unblock(connection, first.event, Some(&script), after)?;
+        return Ok(());
     }
-    advance(connection, ledger, lane, (place, event), &script, &mut turns)?;
-    Ok(turns)
+    advance(connection, ledger, lane, (place, event), &script, after)?;
+    Ok(())
 }
 
 /// Gives the script its next event after this place.
@@ -192,22 +192,22 @@ fn advance(
     connection: &Connection,
     ledger: &Ledger,
     lane: Lane<'_>,
-    mut after: (i64, i64),
+    mut place: (i64, i64),
     script: &str,
-    turns: &mut Vec<Turn>,
+    after: &mut After,
 ) -> rusqlite::Result<()> {
-    while let Some(standing) = next(connection, lane, after)? {
+    while let Some(standing) = next(connection, lane, place)? {
         if ledger.is_undispatched(standing.event) {
-            return begin(connection, ledger, lane, standing, false, turns);
+            return begin(connection, ledger, lane, standing, false, after);
         }
         let Work { unfinished, waits } = work(connection, standing.event, script)?;
         if waits {
-            unblock(connection, standing.event, Some(script))?;
+            unblock(connection, standing.event, Some(script), after)?;
         }
         if unfinished {
             return Ok(());
         }
-        after = (standing.place, standing.event);
+        place = (standing.place, standing.event);
     }
     Ok(())
 }
@@ -219,7 +219,7 @@ fn begin(
     lane: Lane<'_>,
     standing: Standing,
     is_first: bool,
-    turns: &mut Vec<Turn>,
+    after: &mut After,
 ) -> rusqlite::Result<()> {
     if standing.released || !ledger.is_undispatched(standing.event) {
         return Ok(());
@@ -230,7 +230,7 @@ fn begin(
         )?
         .execute(params![lane.webhook, lane.key, standing.place, standing.event])?;
     let (event, webhook) = (Seq(standing.event), lane.webhook.into());
-    turns.push(Turn { event, webhook, plan: !is_first });
+    after.turns.push(Turn { event, webhook, plan: !is_first });
     Ok(())
 }
 
@@ -253,16 +253,16 @@ pub(super) fn pass(
     connection: &Connection,
     ledger: &Ledger,
     event: i64,
-) -> rusqlite::Result<Vec<Turn>> {
-    let mut turns = Vec::new();
-    let Some(in_lane) = found(connection, event)? else { return Ok(turns) };
+    after: &mut After,
+) -> rusqlite::Result<()> {
+    let Some(in_lane) = found(connection, event)? else { return Ok(()) };
     let (lane, place) = (in_lane.lane(), in_lane.place);
     if lets_pass(connection, event)?
         && let Some(standing) = next(connection, lane, (place, event))?
     {
-        begin(connection, ledger, lane, standing, false, &mut turns)?;
+        begin(connection, ledger, lane, standing, false, after)?;
     }
-    Ok(turns)
+    Ok(())
 }
 
 /// What of a lane has no jobs or none that has begun, the first in line first.
@@ -323,12 +323,18 @@ fn work(connection: &Connection, event: i64, script: &str) -> rusqlite::Result<W
 }
 
 /// Makes due what waits for an earlier event: of one script, or all of it.
-fn unblock(connection: &Connection, event: i64, script: Option<&str>) -> rusqlite::Result<()> {
+fn unblock(
+    connection: &Connection,
+    event: i64,
+    script: Option<&str>,
+    after: &mut After,
+) -> rusqlite::Result<()> {
     let Millis(now) = clock::steady();
-    connection
+    let unblocked = connection
         .prepare_cached(
             "UPDATE jobs SET due_at = ?2 WHERE event = ?1 AND state = ?3 AND due_at = ?4 AND (?5 IS NULL OR script = ?5)",
         )?
         .execute(params![event, now, JobState::Pending, NEVER, script])?;
+    after.unblocked |= unblocked > 0;
     Ok(())
 }

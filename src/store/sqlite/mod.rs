@@ -299,9 +299,15 @@ impl Store for SqliteStore {
         })
     }
 
-    fn retain(&self, payloads_before: Millis, events_before: Millis, limit: usize) -> Answer<u64> {
+    fn retain(
+        &self,
+        payloads_before: Millis,
+        events_before: Millis,
+        limit: usize,
+        budget: Duration,
+    ) -> Answer<u64> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-        let retain = Retain { payloads_before, events_before, limit };
+        let retain = Retain { payloads_before, events_before, limit, budget };
         self.ask(|slot| Command::Retain(retain, slot))
     }
 

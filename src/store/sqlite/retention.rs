@@ -1,5 +1,7 @@
-//! Deletes what is old, in small steps: each call looks at a bounded number of events and goes on at the next call where it stopped, so
-//! that neither a long backlog nor a long history holds the writer up.
+//! Deletes what is old, in small steps: each call takes a bounded time and looks at a bounded number of events, and the next goes on where it
+//! stopped, so that neither a long backlog nor a long history nor large bodies hold the writer up.
+
+use std::time::Instant;
 
 use rusqlite::Connection;
 
@@ -8,7 +10,7 @@ use super::ledger::{Ledger, set_meta};
 use crate::clock::{self, Millis};
 
 /// Events looked at for each one that may be deleted: what is not at its end is passed over.
-const LOOKED_AT: i64 = 8;
+const LOOKED_AT: i64 = 4;
 
 /// Where the next call goes on, over events in the order of acceptance.
 #[derive(Debug, Default)]
@@ -17,25 +19,42 @@ pub(super) struct Cursors {
     events: i64,
 }
 
+/// What one call may do.
+#[derive(Clone, Copy)]
+pub(super) struct Step {
+    pub(super) payloads_before: Millis,
+    pub(super) events_before: Millis,
+    pub(super) limit: i64,
+    /// What has begun by then is finished, and nothing else is begun. One row is deleted in any case, so that it comes to an end.
+    pub(super) ends: Instant,
+}
+
 /// Payloads, then events, then answers, then what has run out of documents; how many it was, `limit` at most.
 pub(super) fn retain(
     connection: &Connection,
     ledger: &Ledger,
     cursors: &mut Cursors,
-    payloads_before: Millis,
-    events_before: Millis,
-    limit: i64,
+    step: Step,
 ) -> rusqlite::Result<i64> {
-    let mut left = limit;
-    for seq in old(connection, "payloads", &mut cursors.payloads, payloads_before, left)? {
+    let mut left = step.limit;
+    let is_over = |left: i64| left == 0 || (left < step.limit && clock::instant() >= step.ends);
+    for seq in old(connection, "payloads", &mut cursors.payloads, step.payloads_before, left)? {
+        if is_over(left) {
+            cursors.payloads = seq - 1;
+            return Ok(step.limit - left);
+        }
         left -= delete(connection, "DELETE FROM payloads WHERE seq = ?1", seq)?;
     }
-    let events = old(connection, "events", &mut cursors.events, events_before, left)?;
+    let events = old(connection, "events", &mut cursors.events, step.events_before, left)?;
     if !events.is_empty() {
         // The last event may be among them, and its seq must not be given again.
         set_meta(connection, "last_seq", ledger.last)?;
     }
     for seq in events {
+        if is_over(left) {
+            cursors.events = seq - 1;
+            return Ok(step.limit - left);
+        }
         for rest in [
             "DELETE FROM payloads WHERE seq = ?1",
             "DELETE FROM attempts WHERE event = ?1",
@@ -45,24 +64,28 @@ pub(super) fn retain(
         }
         left -= delete(connection, "DELETE FROM events WHERE seq = ?1", seq)?;
     }
-    left -= answers::retain(connection, events_before, left)?;
-    left -= run_out(connection, ledger, left)?;
-    Ok(limit - left)
-}
-
-/// Tombstones and documents whose time is over, with what indexes hold of them.
-fn run_out(connection: &Connection, ledger: &Ledger, limit: i64) -> rusqlite::Result<i64> {
-    let found = connection
-        .prepare_cached("SELECT collection, id FROM documents WHERE expires_at <= ?1 LIMIT ?2")?
-        .query_map([clock::now().0, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
-        .collect::<rusqlite::Result<Vec<(Box<str>, Box<str>)>>>()?;
-    for (collection, id) in &found {
-        ledger.indexes.update(connection, collection, id, None)?;
+    while !is_over(left) && answers::retain(connection, step.events_before, 1)? > 0 {
+        left -= 1;
+    }
+    for (collection, id) in run_out(connection, left)? {
+        if is_over(left) {
+            break;
+        }
+        ledger.indexes.update(connection, &collection, &id, None)?;
         connection
             .prepare_cached("DELETE FROM documents WHERE collection = ?1 AND id = ?2")?
-            .execute([collection, id])?;
+            .execute([&collection, &id])?;
+        left -= 1;
     }
-    Ok(i64::try_from(found.len()).unwrap_or(0))
+    Ok(step.limit - left)
+}
+
+/// Tombstones and documents whose time is over.
+fn run_out(connection: &Connection, limit: i64) -> rusqlite::Result<Vec<(Box<str>, Box<str>)>> {
+    connection
+        .prepare_cached("SELECT collection, id FROM documents WHERE expires_at <= ?1 LIMIT ?2")?
+        .query_map([clock::now().0, limit], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .collect()
 }
 
 /// Rows of `table` whose events were received before then and are at their end. The first younger one ends the search: the order of

@@ -83,6 +83,7 @@ pub(super) struct Retain {
     pub(super) payloads_before: Millis,
     pub(super) events_before: Millis,
     pub(super) limit: i64,
+    pub(super) budget: Duration,
 }
 
 /// An answer that waits for the commit.
@@ -420,15 +421,10 @@ fn run_all(
                 slot.set(replay::replay(connection, ledger, *event, *copy, *now)?);
             }
             Command::Retain(retain, slot) => {
-                let Retain { payloads_before, events_before, limit } = *retain;
-                let rows = retention::retain(
-                    connection,
-                    ledger,
-                    cursors,
-                    payloads_before,
-                    events_before,
-                    limit,
-                )?;
+                let Retain { payloads_before, events_before, limit, budget } = *retain;
+                let ends = clock::instant() + budget;
+                let step = retention::Step { payloads_before, events_before, limit, ends };
+                let rows = retention::retain(connection, ledger, cursors, step)?;
                 slot.set(Ok(u64::try_from(rows).unwrap_or(0)));
             }
             Command::Wake(wake, slot) => {

@@ -83,7 +83,9 @@ impl Reading {
             return Err(fail(&format!("unknown option `{name}`; {who} know {known}")));
         }
         let order = options.get("order_by").map(order_by).transpose()?;
-        let after = options.get("after").map(|option| after(option, order.as_ref())).transpose()?;
+        // An empty text stands before every id, for who asks for the first page as for the others.
+        let given = options.get("after").filter(|option| !is_empty(option));
+        let after = given.map(|option| after(option, order.as_ref())).transpose()?;
         Ok(Self { order, after, limit })
     }
 }
@@ -134,6 +136,10 @@ fn after(option: &Dynamic, order: Option<&Order>) -> Result<After, Throw> {
         None => Rank::of_id(&id),
         Some(_) => Rank::of(order, &id, &Json(to_json(option, DOCUMENT)?.into())),
     }))
+}
+
+fn is_empty(option: &Dynamic) -> bool {
+    option.read_lock::<ImmutableString>().is_some_and(|text| text.is_empty())
 }
 
 fn text(value: &Dynamic, wanted: &str) -> Result<ImmutableString, Throw> {

@@ -11,7 +11,9 @@ use rusqlite::Connection;
 use super::*;
 use crate::clock::Millis;
 use crate::store::conformance::random::as_after_a_kill;
-use crate::store::conformance::{YES, accept, block_on, delivery, done, end, job, plan, writes};
+use crate::store::conformance::{
+    LONG, YES, accept, block_on, delivery, done, end, job, plan, writes,
+};
 use crate::store::{DocumentKey, JobState, Json, Outcome, Read, Version, Write};
 
 mod opening;
@@ -323,7 +325,7 @@ fn a_seq_is_not_given_again_after_its_event_was_deleted() {
     let store = place.open();
     let seq = block_on(accept(&store, "msg_1"));
     block_on(store.finish(end(seq, done()))).unwrap();
-    assert_eq!(block_on(store.retain(Millis(9999), Millis(9999), 9)).unwrap(), 2);
+    assert_eq!(block_on(store.retain(Millis(9999), Millis(9999), 9, LONG)).unwrap(), 2);
     let next = place.killed();
     assert_eq!(block_on(accept(&next, "msg_2")), Seq(2));
     block_on(store.close()).unwrap();
