@@ -25,6 +25,7 @@ mod operators;
 mod cli;
 mod tidy;
 mod inbox;
+mod events;
 mod order;
 mod internal;
 mod answers;
