@@ -88,7 +88,7 @@ pub(crate) fn fails(_: Point) -> bool {
 
 #[cfg(debug_assertions)]
 mod armed {
-    use std::path::PathBuf;
+    use std::path::{Path, PathBuf};
     use std::sync::OnceLock;
     use std::sync::atomic::{AtomicU64, Ordering};
     use std::time::Duration;
@@ -169,7 +169,7 @@ mod armed {
     }
 
     /// Sets what happens where, once for the process; `hold` is the file that `pause` waits for.
-    pub(crate) fn arm(text: &str, hold: Option<&PathBuf>) -> Result<(), SpecificationError> {
+    pub(crate) fn arm(text: &str, hold: Option<&Path>) -> Result<(), SpecificationError> {
         let parts = text.split(';').map(str::trim).filter(|part| !part.is_empty());
         let armed = parts.map(|part| read(part, hold)).collect::<Result<_, _>>()?;
         // Who comes second finds it done.
@@ -192,7 +192,7 @@ mod armed {
         fails
     }
 
-    fn read(part: &str, hold: Option<&PathBuf>) -> Result<Armed, SpecificationError> {
+    fn read(part: &str, hold: Option<&Path>) -> Result<Armed, SpecificationError> {
         let (place, action) = part.split_once('=').unwrap_or((part, "kill"));
         let (name, count) = place.split_once(':').unwrap_or((place, "1"));
         let point = place_of(name).ok_or_else(|| SpecificationError::Name(name.into()))?;
@@ -201,7 +201,7 @@ mod armed {
         let action = match action {
             "kill" => Action::Kill,
             "error" => Action::Error,
-            "pause" => Action::Pause(hold.ok_or(SpecificationError::Hold)?.clone()),
+            "pause" => Action::Pause(hold.ok_or(SpecificationError::Hold)?.to_owned()),
             other => return Err(SpecificationError::Action(other.into())),
         };
         Ok(Armed { name: name.into(), point, count, reached: AtomicU64::new(0), action })
@@ -242,7 +242,7 @@ mod armed {
         #[test]
         fn a_failpoint_is_read_or_refused_with_the_reason() {
             let check = |part: &str, expected: (Point, u64, Action)| {
-                let armed = read(part, Some(&"hold".into())).unwrap();
+                let armed = read(part, Some(Path::new("hold"))).unwrap();
                 assert_eq!((armed.point, armed.count, armed.action), expected, "{part}");
             };
             let writer = Point::Writer;

@@ -3,6 +3,11 @@
 //!
 //! The seed is printed, and `RHAIWAY_WEEK_SEED` reruns it.
 
+#![expect(
+    clippy::print_stdout,
+    reason = "a failure has to say how to see it again, and what came before"
+)]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 

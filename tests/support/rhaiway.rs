@@ -88,7 +88,7 @@ impl Project {
 }
 
 /// Where it serves, if this line of its log says so.
-fn address(line: &String) -> Option<SocketAddr> {
+fn address(line: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     line["address"].as_str()?.parse().ok()
 }
@@ -131,7 +131,7 @@ impl Rhaiway {
         if !is_serving {
             return None;
         }
-        started.address = started.log().iter().find_map(address);
+        started.address = started.log().iter().find_map(|line| address(line));
         Some(started)
     }
 
@@ -139,7 +139,7 @@ impl Rhaiway {
         let address = eventually("it says where it serves", || {
             let ended = self.child.try_wait().expect("its state is known");
             assert!(ended.is_none(), "it ended ({ended:?}):\n{}", self.log().join("\n"));
-            self.log().iter().find_map(address)
+            self.log().iter().find_map(|line| address(line))
         });
         self.address = Some(address);
         eventually("it is ready", || (self.get("/readyz").status == 200).then_some(()));

@@ -19,7 +19,7 @@ const CELL: usize = 60;
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// Show this event, with its payload, headers, jobs, attempts and their logs
+    /// Show this event: payload, headers, jobs, attempts and logs
     #[arg(conflicts_with_all = ["webhook", "kind", "state", "since", "until", "text", "after", "follow"])]
     id: Option<EventId>,
     #[command(flatten)]
