@@ -159,9 +159,13 @@ fn a_hundred_changes_of_a_product_build_its_page_once_with_the_newest() {
         (states.values().filter(|state| *state == "done").count() == 100).then_some(())
     });
     assert_eq!(built(&rhaiway), json!([]), "it has not rested yet");
+    assert_eq!(shop.scheduled(), 2, "one for when it rests, one for when it never does");
     shop.clock.advance(Duration::from_secs(31));
     built_is(&rhaiway, &json!([["chair", 99, 1]]));
     eventually("nothing more is to come", || (shop.scheduled() == 0).then_some(()));
+    let events = shop.project.stored();
+    let built = events.iter().filter(|event| event["webhook"] == "on:product.rests").count();
+    assert_eq!((events.len(), built), (101, 1));
     let page = rhaiway.get("/pages/chair");
     assert_eq!(page.text(), "<h1>Chair &lt;1&gt;</h1><p>99</p>");
     assert_eq!(rhaiway.get("/pages/table").status, 404);
