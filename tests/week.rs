@@ -432,8 +432,12 @@ impl Week {
     /// Payloads are gone after two days and ids are kept for seven; what comes after that is new.
     fn check_retention(&mut self) {
         let states = self.project.states();
-        let is_done =
-            |n: &usize| states.get(self.deliveries[*n].id()).is_some_and(|state| state == "done");
+        // One that fails at first would fail again, and wait for a retry that no clock brings here.
+        let is_done = |n: &usize| {
+            let delivery = &self.deliveries[*n];
+            delivery.data["fails"] == 0
+                && states.get(delivery.id()).is_some_and(|state| state == "done")
+        };
         let first = (0..self.deliveries.len()).find(is_done).unwrap();
         let id = self.deliveries[first].id().to_owned();
         let has_body = |week: &Self, id: &str| week.project.event_of(id).get("body").is_some();
