@@ -432,13 +432,13 @@ impl Week {
     /// Payloads are gone after two days and ids are kept for seven; what comes after that is new.
     fn check_retention(&mut self) {
         let states = self.project.states();
-        // One that fails at first would fail again, and wait for a retry that no clock brings here.
-        let is_done = |n: &usize| {
+        // One that needs no second attempt.
+        let is_plain = |n: &usize| {
             let delivery = &self.deliveries[*n];
-            delivery.data["fails"] == 0
-                && states.get(delivery.id()).is_some_and(|state| state == "done")
+            let is_done = states.get(delivery.id()).is_some_and(|state| state == "done");
+            is_done && delivery.data["fails"] == 0
         };
-        let first = (0..self.deliveries.len()).find(is_done).unwrap();
+        let first = (0..self.deliveries.len()).find(is_plain).unwrap();
         let id = self.deliveries[first].id().to_owned();
         let has_body = |week: &Self, id: &str| week.project.event_of(id).get("body").is_some();
         self.wait("the oldest payload is gone", |week| (!has_body(week, &id)).then_some(()));
