@@ -35,7 +35,8 @@ fn deliver_as(rhaiway: &Rhaiway, id: &str, kind: &str) {
 }
 
 fn post(rhaiway: &Rhaiway, path: &str) {
-    assert_eq!(rhaiway.post(path, &[], b"").status, 204, "{path}");
+    let answer = rhaiway.post(path, &[], b"");
+    assert!(answer.status < 300, "{path}: {}", answer.text());
 }
 
 fn id_of(project: &Project, delivery: &str) -> String {

@@ -226,7 +226,9 @@ impl Week {
     /// Sends what is not acknowledged yet, and something again that is.
     fn deliver(&mut self) {
         for n in 0..self.deliveries.len() {
-            let again = self.chance.u64(..40) == 0 && !self.deliveries[n].is_poison();
+            // Past a week it would be new.
+            let is_known = self.clock.now() - self.deliveries[n].sent_at < WEEK_S - 7_200;
+            let again = self.chance.u64(..40) == 0 && is_known && !self.deliveries[n].is_poison();
             if !self.deliveries[n].acknowledged || again {
                 let status = self.post(n);
                 assert!(matches!(status, None | Some(200 | 503)), "{status:?}");

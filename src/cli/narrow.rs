@@ -12,19 +12,19 @@ use crate::units;
 /// All of it must hold of an event.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub(super) struct Narrow {
-    /// Only events of this webhook (`on:TOPIC` for what scripts emit)
+    /// Only of this webhook (`on:TOPIC`: what scripts emit)
     #[arg(long, value_name = "NAME", value_parser = short)]
     webhook: Option<String>,
-    /// Only events of this type; `*` stands for any run of characters
+    /// Only of this type; `*` is any run of characters
     #[arg(long = "type", value_name = "PATTERN", value_parser = short)]
     kind: Option<String>,
     /// Only events in this state
     #[arg(long, value_parser = state)]
     pub(super) state: Option<JobState>,
-    /// Received then or later: a time, a date (UTC), or how long ago (2h)
+    /// Received then or later: time, date (UTC), or ago (2h)
     #[arg(long, value_name = "TIME", value_parser = time)]
     since: Option<Millis>,
-    /// Received before: a time, a date (UTC), or how long ago (2h)
+    /// Received before: time, date (UTC), or ago (2h)
     #[arg(long, value_name = "TIME", value_parser = time)]
     until: Option<Millis>,
     /// Only events with this text somewhere in their payload

@@ -30,7 +30,7 @@ pub(super) struct Arguments {
     /// Only events older than this one, for the next page
     #[arg(long, value_name = "ID")]
     after: Option<EventId>,
-    /// Go on: print new events, and what becomes of those shown, until Ctrl-C
+    /// Go on printing new events and changes, until Ctrl-C
     #[arg(long, conflicts_with = "after")]
     follow: bool,
     /// Print JSON: one object, or one a line
