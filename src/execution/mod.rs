@@ -224,6 +224,7 @@ mod tests {
                 source: (*source).into(),
                 modules: Arc::default(),
                 vars: Arc::new(Vars::new()),
+                providers: Arc::default(),
             };
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };

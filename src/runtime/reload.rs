@@ -215,6 +215,7 @@ impl Reloader {
                 source: Arc::clone(text),
                 modules: Arc::clone(&self.modules),
                 vars: Arc::clone(&self.vars),
+                providers: Arc::default(),
             }),
             Err(frame) => Loaded { script: Err(vec![frame.clone()]), warnings: Vec::new() },
         };

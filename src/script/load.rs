@@ -17,6 +17,7 @@ use super::handler::{self, Handler, Reads, Script, Sources, Trigger, Vars};
 use super::host::Shared;
 use super::host_call::HostReply;
 use super::imports::Imports;
+use super::providers::ProviderNames;
 use super::value::LEVELS_MAX;
 use super::{Ending, host, lint, parts, refusal};
 use crate::frame::Frame;
@@ -45,6 +46,8 @@ pub(crate) struct Candidate {
     pub(crate) modules: Arc<Sources>,
     /// What `vars` is to give.
     pub(crate) vars: Arc<Vars>,
+    /// Which providers there are, and what can be called of each.
+    pub(crate) providers: Arc<ProviderNames>,
 }
 
 /// What became of it. `warnings` do not keep it from serving.
@@ -183,6 +186,7 @@ struct Modules {
 fn modules_of(shared: &Shared, candidate: &Candidate) -> Modules {
     let engine = host::engine(shared, &candidate.modules, &candidate.vars, host::COMPILE_DEADLINE);
     let mut names = Names::of(&engine, &host::known_names());
+    names.providers = Arc::clone(&candidate.providers);
     let (mut broken, mut emits) = (BTreeMap::new(), lint::Emits::default());
     for (path, source) in &*candidate.modules {
         match host::compile(&engine, path, source, host::COMPILE_DEADLINE) {

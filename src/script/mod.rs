@@ -11,6 +11,7 @@ pub(crate) mod compiled;
 pub(crate) mod run;
 pub(crate) mod host_call;
 pub(crate) mod effects;
+pub(crate) mod providers;
 pub(crate) mod coroutine;
 pub(crate) mod places;
 mod parallel;

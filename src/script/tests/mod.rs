@@ -148,6 +148,7 @@ fn candidate(source: &str, modules: &[(&str, &str)]) -> Candidate {
         source: source.into(),
         modules: Arc::new(modules),
         vars: Arc::new(Vars::new()),
+        providers: Arc::default(),
     }
 }
 
