@@ -12,6 +12,7 @@ mod server;
 mod webhook;
 mod inbox;
 mod execution;
+mod provider;
 mod script;
 mod store;
 mod admin;

@@ -3,6 +3,7 @@
 
 mod documents;
 pub(crate) mod folder;
+mod providers;
 mod routes;
 pub(crate) mod scripts;
 mod topics;
@@ -33,6 +34,7 @@ fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {
         .chain(routes::PAGES)
         .chain(documents::PAGES)
         .chain(topics::PAGES)
+        .chain(providers::PAGES)
         .copied()
 }
 

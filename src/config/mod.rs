@@ -31,6 +31,7 @@ pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;
 pub(crate) use self::env::process_variable;
+pub(crate) use self::read::{quoted, take_out};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.

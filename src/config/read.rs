@@ -319,7 +319,7 @@ pub(super) fn table_name(path: &[String]) -> String {
 }
 
 /// A name that somebody wrote, cut to what a message can hold.
-pub(super) fn quoted(name: &str) -> String {
+pub(crate) fn quoted(name: &str) -> String {
     const CHARACTERS_MAX: usize = 60;
     if name.chars().count() <= CHARACTERS_MAX {
         return name.to_owned();
@@ -329,7 +329,7 @@ pub(super) fn quoted(name: &str) -> String {
 }
 
 /// Takes out the key or the value that stands at a span, and says where it was.
-pub(super) fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
+pub(crate) fn take_out(table: &mut DeTable<'_>, span: &Range<usize>) -> Option<Vec<String>> {
     let exact = table.keys().find(|key| key.span() == *span).map(|key| key.get_ref().to_string());
     if let Some(key) = exact {
         table.remove(key.as_str());

@@ -8,7 +8,7 @@ use crate::script::api;
 use crate::script::diagnose::{Signature, counted, cut, is_anonymous, nearest};
 
 /// Answered by Rhai itself, for any number of arguments that it takes.
-const KEYWORDS: [&str; 11] = [
+pub(super) const KEYWORDS: [&str; 11] = [
     "Fn",
     "call",
     "curry",
@@ -149,6 +149,7 @@ impl Lint<'_> {
             self.mapped.extend(closures.map(|closure| closure.fn_name().to_owned()));
         }
         if KEYWORDS.contains(&name)
+            || self.provided.contains(&position)
             || self.known.takes(name, arguments + 1)
             || self.script.defines(name, arguments)
         {

@@ -13,6 +13,7 @@ use crate::script::diagnose::{Names, Site, Text, bounded, is_anonymous};
 
 mod calls;
 mod captures;
+mod providers;
 mod values;
 mod queries;
 mod topics;
@@ -41,6 +42,7 @@ pub(crate) fn check(path: &str, source: &Arc<str>, ast: &AST, known: &Names) -> 
         script: Script::of(ast),
         used_modules: BTreeSet::new(),
         dotted: BTreeMap::new(),
+        provided: BTreeSet::new(),
         mapped: BTreeSet::new(),
         frames: Vec::new(),
     };
@@ -140,6 +142,8 @@ struct Lint<'a> {
     used_modules: BTreeSet<String>,
     /// The first place of each `x.name(…)`, by name and number of arguments.
     dotted: BTreeMap<(String, usize), Position>,
+    /// Calls that were judged as those of a provider.
+    provided: BTreeSet<Position>,
     /// Closures whose value is used by the function that they are given to: `list.map(|x| …)`.
     mapped: BTreeSet<String>,
     frames: Vec<Frame>,
@@ -164,6 +168,7 @@ impl Lint<'_> {
                 self.dotted_call(call, *position);
                 self.lost_in_place(call, *position, nodes);
             }
+            ASTNode::Expr(chain @ Expr::Dot(..)) => self.provider_chain(chain),
             ASTNode::Expr(Expr::Variable(parts, _, position)) => {
                 self.mentions(&parts.2);
                 self.module_constant(&parts.2, &parts.1, *position);

@@ -8,6 +8,7 @@ use super::*;
 use crate::frame::Severity;
 use crate::script::diagnose::tests::{Bench, told};
 use crate::script::diagnose::{Circumstances, line_and_column};
+use crate::script::providers::{Takes, Tree};
 
 fn lint(source: &str) -> Vec<Frame> {
     let bench = Bench::new();
@@ -421,6 +422,132 @@ proptest! {
                 let text = told(&frame);
                 prop_assert!(!text.contains("NOT A SPAN") && !text.contains("anon$"), "{text}");
             }
+        }
+    }
+}
+
+/// With a provider `stripe` and one without operations, `slack`.
+fn lint_with_providers(source: &str) -> Vec<Frame> {
+    let mut bench = Bench::new();
+    let takes = |path: &[&str], params| Takes {
+        path: path.iter().map(|name| Box::from(*name)).collect(),
+        params,
+    };
+    let stripe = Tree::of([
+        ("customers.create", takes(&[], true)),
+        ("customers.retrieve", takes(&["id"], true)),
+        ("checkout.sessions.create", takes(&[], true)),
+        ("balance.retrieve", takes(&[], false)),
+    ]);
+    let providers = [("stripe", stripe), ("slack", Tree::default())];
+    let providers = providers.map(|(name, tree)| (Arc::from(name), Arc::new(tree)));
+    bench.names.providers = Arc::new(providers.into());
+    for name in ["stripe", "slack"] {
+        bench.scope.push_constant(name, 1_i64);
+    }
+    let ast = bench.compile(source).unwrap_or_else(|frame| panic!("{}", told(&frame)));
+    check("scripts/a.rhai", &Arc::from(source), &ast, &bench.names)
+}
+
+#[test]
+fn calls_of_providers_lead_to_operations_that_exist() {
+    for source in [
+        "stripe.customers.create(#{ email: 1 });",
+        "let a = stripe.customers.create(#{}, #{ wait: false });",
+        "stripe.customers.retrieve(\"cus\").email",
+        "stripe.customers.retrieve(\"cus\")?.list[0].x;",
+        "webhook(\"a\", \"b\", |event| stripe.checkout.sessions.create(#{ a: event.b }));",
+        "stripe.balance.retrieve(); stripe.get(\"/v1/x\"); stripe.request(\"GET\", \"/x\", #{}).status",
+        "let customers = stripe.customers; customers.create(#{})",
+        "if stripe.is_healthy() { stripe.name } else { stripe.type_of() }",
+        "slack.post(\"/chat.postMessage\", #{ json: #{} });",
+        "let stripe = #{ charge: 1 }; stripe.charge.x;",
+        "fn f(stripe) { stripe.charges.create() }",
+        "stripe[\"customers\"].nope()",
+    ] {
+        let frames = lint_with_providers(source);
+        let errors = frames.iter().filter(|frame| frame.severity == Severity::Error).count();
+        assert_eq!(errors, 0, "{source}\n{}", all_told(&frames));
+    }
+}
+
+#[test]
+fn what_no_provider_has_is_an_error_with_the_nearest_name() {
+    for (source, code, at, title, more) in [
+        (
+            "stripe.customer.create(#{});",
+            "E0241",
+            8,
+            "`stripe` has no operation `customer`",
+            "did you mean `stripe.customers`?",
+        ),
+        (
+            "stripe.customers.creat(#{});",
+            "E0241",
+            18,
+            "`stripe.customers` has no operation `creat`",
+            "did you mean `stripe.customers.create`?",
+        ),
+        ("stripe.customers.zap(1)", "E0241", 18, "has no operation `zap`", "has: create, retrieve"),
+        (
+            "stripe.gett(\"/x\")",
+            "E0241",
+            8,
+            "has no operation `gett`",
+            "did you mean `stripe.get`?",
+        ),
+        ("stripe.customers(1)", "E0241", 8, "is a resource", ""),
+        ("stripe.customers.create", "E0241", 18, "has to be called", "create([params], [options])"),
+        (
+            "slack.users.info()",
+            "E0241",
+            7,
+            "`slack` has no operation `users`",
+            "slack.get(\"/path\")",
+        ),
+        (
+            "stripe.customers.retrieve()",
+            "E0242",
+            18,
+            "does not take 0 arguments",
+            "stripe.customers.retrieve(id, [params], [options])",
+        ),
+        ("stripe.balance.retrieve(1, 2)", "E0242", 16, "does not take 2 arguments", "([options])"),
+        ("stripe.get()", "E0242", 8, "does not take 0 arguments", "stripe.get(path, [options])"),
+        (
+            "fn f() { g(stripe.customers.create(1, 2, 3)) } fn g(x) { x }",
+            "E0242",
+            29,
+            "3 arguments",
+            "",
+        ),
+    ] {
+        let frames = lint_with_providers(source);
+        let errors: Vec<&Frame> =
+            frames.iter().filter(|frame| frame.severity == Severity::Error).collect();
+        let [frame] = errors[..] else { panic!("{source}\n{}", all_told(&frames)) };
+        let place = frame.place.as_ref().unwrap();
+        assert_eq!(
+            (frame.code, line_and_column(source, place.span.start)),
+            (code, (1, at)),
+            "{source}"
+        );
+        assert!(frame.title.contains(title), "{source}: {}", frame.title);
+        let told = told(frame);
+        assert!(told.contains(more), "{source}: {told}");
+        // Nothing else is said of the same call.
+        assert!(!frames.iter().any(|frame| frame.code == "E0216"), "{source}");
+    }
+}
+
+#[test]
+fn every_name_in_a_descriptor_parses_after_a_dot() {
+    use crate::provider::descriptor::Descriptor;
+
+    let engine = rhai::Engine::new_raw();
+    for kind in Descriptor::kinds() {
+        for name in Descriptor::built_in(kind).unwrap().operations.keys() {
+            assert!(engine.compile(format!("x.{name}(1)")).is_ok(), "{kind}.{name}");
         }
     }
 }
