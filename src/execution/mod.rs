@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::config::Scripts;
+use crate::config::{Environment, Scripts};
 use crate::generation::Generation;
+use crate::provider::{Caller, Circumstances};
 use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
@@ -36,6 +37,8 @@ pub(crate) struct Executor {
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,
+    /// Its way to providers.
+    caller: Rc<Caller>,
 }
 
 /// What is to run.
@@ -76,6 +79,7 @@ impl Executor {
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
             memory_budget: scripts.memory_budget,
+            caller: Caller::new(),
         }))
     }
 
@@ -106,8 +110,21 @@ impl Executor {
         let is_attempt = matches!(input, Input::Event(_));
         let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
         let retention = generation.config.storage.retention;
-        let live =
-            perform::Live::new(Rc::clone(&self.reader), retention, Rc::clone(&given), is_attempt);
+        let calling = perform::Calling {
+            caller: Rc::clone(&self.caller),
+            providers: generation.providers.clone(),
+            circumstances: Circumstances {
+                deadline: given.started + limits.timeout,
+                only_public: generation.config.server.environment == Environment::Production,
+            },
+        };
+        let live = perform::Live::new(
+            Rc::clone(&self.reader),
+            retention,
+            Rc::clone(&given),
+            is_attempt,
+            calling,
+        );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
         if matches!(end.result, Err(Failure::Ended { ending: Ending::ByHandler, .. }))
@@ -134,6 +151,7 @@ impl Executor {
             }
             tokio::task::yield_now().await;
         }
+        self.caller.keep(&generation.providers);
         self.compiled.borrow_mut().retain(|_, compiled| {
             generation.scripts.iter().any(|script| Arc::ptr_eq(script, &compiled.script))
         });
@@ -190,7 +208,6 @@ mod tests {
 
     use super::*;
     use crate::config::{self, How, Variables};
-    use crate::script::handler::Vars;
     use crate::script::load::{Candidate, Loader};
     use crate::store::memory::MemoryStore;
 
@@ -223,12 +240,12 @@ mod tests {
                 path: format!("scripts/{name}.rhai").into(),
                 source: (*source).into(),
                 modules: Arc::default(),
-                vars: Arc::new(Vars::new()),
+                ambient: Arc::default(),
             };
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Vec::new(), Vec::new(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(

@@ -11,7 +11,9 @@ use futures_util::FutureExt as _;
 
 use crate::clock::{self, Millis};
 use crate::id::EventId;
+use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
+use crate::script::call::ProviderCall;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
     After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
@@ -21,6 +23,14 @@ use crate::script::source;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
+
+/// What a run needs to call providers.
+pub(super) struct Calling {
+    pub(super) caller: Rc<Caller>,
+    /// Those of the run's generation.
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) circumstances: Circumstances,
+}
 
 /// The live performer of one run.
 pub(super) struct Live {
@@ -33,6 +43,7 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
+    calling: Calling,
 }
 
 impl Live {
@@ -41,9 +52,10 @@ impl Live {
         retention: Duration,
         given: Rc<Given>,
         is_attempt: bool,
+        calling: Calling,
     ) -> Self {
         let (draft, ended) = (RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended }
+        Self { reader, draft, retention, given, is_attempt, ended, calling }
     }
 
     /// How the handler ended its attempt, if it did.
@@ -127,7 +139,9 @@ impl Live {
                 Err(error) => HostReply::Failed(error),
             },
             HostCall::EndAttempt(end) => self.end_attempt(end),
-            call @ (HostCall::Sleep(_)
+            call @ (HostCall::Provider(_)
+            | HostCall::Health(_)
+            | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
             | HostCall::Cancel { .. }) => return Err(call),
@@ -153,7 +167,25 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
+            Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
+            Err(HostCall::Health(_name)) => Ok(HostReply::Unit),
             Err(_answered_at_once) => Ok(HostReply::Unit),
+        }
+    }
+
+    async fn call(&self, call: &ProviderCall) -> HostReply {
+        let Calling { caller, providers, circumstances } = &self.calling;
+        let Some(provider) = providers.iter().find(|provider| provider.name == call.provider)
+        else {
+            let message = format!("config.toml has no provider `{}` any more", call.provider);
+            return HostReply::Failed(HostError {
+                code: "CONFIGURATION_ERROR",
+                message: message.into(),
+            });
+        };
+        match caller.call(provider, call, *circumstances).await {
+            Ok(called) => HostReply::Called(Box::new(called)),
+            Err(error) => HostReply::CallFailed(Box::new(error)),
         }
     }
 
@@ -277,7 +309,9 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Insert { key, .. }
         | HostCall::Patch { key, .. }
         | HostCall::Put { key, if_newer: Some(_), .. } => Some(key),
-        HostCall::Sleep(_)
+        HostCall::Provider(_)
+        | HostCall::Health(_)
+        | HostCall::Sleep(_)
         | HostCall::Put { if_newer: None, .. }
         | HostCall::Delete { .. }
         | HostCall::Increment { .. }
