@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::config;
 use crate::config::{BaseUrl, ProviderKind};
-use crate::script::providers::Offers;
+use crate::script::providers::Tree;
 
 mod call;
 mod error;
@@ -40,7 +40,7 @@ impl Provider {
     }
 
     /// What scripts may call by name.
-    pub(crate) fn offers(&self) -> Arc<Offers> {
+    pub(crate) fn offers(&self) -> Arc<Tree> {
         Arc::default()
     }
 

@@ -20,7 +20,6 @@ use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::provider::Provider;
 use crate::script::coroutine;
 use crate::script::handler::{Ambient, Script};
-use crate::script::providers::ProviderNames;
 use crate::server::listen::{self, ListenError};
 use crate::server::{Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
@@ -108,7 +107,7 @@ pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
 /// What config gives to scripts.
 fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
     let offers = providers.iter().map(|provider| (Arc::clone(&provider.name), provider.offers()));
-    Ambient { vars: config.vars.clone(), providers: ProviderNames::new(offers.collect()) }
+    Ambient { vars: config.vars.clone(), providers: Arc::new(offers.collect()) }
 }
 
 impl Runtime {

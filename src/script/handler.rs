@@ -83,7 +83,7 @@ pub(crate) struct Ambient {
     /// What `vars` gives.
     pub(crate) vars: Vars,
     /// Which providers can be called, and what each offers by name.
-    pub(crate) providers: ProviderNames,
+    pub(crate) providers: Arc<ProviderNames>,
 }
 
 /// Which parts of an event a script names; the others are not filled in.
