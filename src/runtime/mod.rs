@@ -20,7 +20,7 @@ use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::script::coroutine;
 use crate::script::handler::Script;
 use crate::server::listen::{self, ListenError};
-use crate::server::{Process, Turns};
+use crate::server::{Limits, Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -160,6 +160,7 @@ impl Runtime {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
+                        limits: Limits::default(),
                         differs: ArcSwap::default(),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
