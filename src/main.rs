@@ -26,6 +26,7 @@ mod id;
 mod json;
 mod memory;
 mod outbound;
+mod rate;
 mod schedule;
 mod units;
 

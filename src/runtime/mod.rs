@@ -21,7 +21,7 @@ use crate::provider::Provider;
 use crate::script::coroutine;
 use crate::script::handler::{Ambient, Script};
 use crate::server::listen::{self, ListenError};
-use crate::server::{Process, Turns};
+use crate::server::{Limits, Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -172,6 +172,7 @@ impl Runtime {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
+                        limits: Limits::default(),
                         differs: ArcSwap::default(),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
