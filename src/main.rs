@@ -25,6 +25,7 @@ mod id;
 mod json;
 mod memory;
 mod outbound;
+mod redact;
 mod schedule;
 mod units;
 

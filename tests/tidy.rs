@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Small words that many use, and that use nothing else of ours but each other.
-const LEAVES: [&str; 11] = [
+const LEAVES: [&str; 12] = [
     "backoff",
     "catalogue",
     "clock",
@@ -16,6 +16,7 @@ const LEAVES: [&str; 11] = [
     "json",
     "memory",
     "outbound",
+    "redact",
     "schedule",
     "units",
 ];
