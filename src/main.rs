@@ -12,6 +12,8 @@ mod server;
 mod webhook;
 mod inbox;
 mod execution;
+#[cfg_attr(not(test), expect(dead_code, reason = "the pipeline of a call is to use it"))]
+mod provider;
 mod script;
 mod store;
 mod admin;

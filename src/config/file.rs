@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
+use super::credentials;
+
 /// A value and its place. It may be of any type, so that a wrong one is answered in our words and beside all others.
 pub(super) type Written = Spanned<Value>;
 /// A list and its place, its values with their own.
@@ -199,6 +201,10 @@ pub(super) fn keys(path: &[String]) -> Option<&'static [&'static str]> {
         ["webhooks", _] => Some(keys_of::<Webhook>()),
         ["webhooks", _, "retry"] => Some(keys_of::<Retry>()),
         ["db", _] => Some(keys_of::<Documents>()),
+        ["providers", _, "auth"] => Some(keys_of::<credentials::Auth>()),
+        ["providers", _, "auth", "oauth2"] => Some(keys_of::<credentials::OAuth2>()),
+        ["providers", _, "auth", "github_app"] => Some(keys_of::<credentials::GithubApp>()),
+        ["providers", _, "auth", "jwt_bearer"] => Some(keys_of::<credentials::JwtBearer>()),
         _ => None,
     }
 }

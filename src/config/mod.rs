@@ -15,6 +15,9 @@ mod file;
 mod fill;
 mod build;
 mod webhooks;
+#[cfg_attr(not(test), expect(dead_code, reason = "the table of a provider is to hold it"))]
+mod credentials;
+mod secret_variable;
 mod db;
 mod check;
 pub(crate) mod live;
@@ -27,6 +30,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::build::load_text;
 pub(crate) use self::build::{How, load};
+pub(crate) use self::credentials::{Asserted, Credentials, Token};
 pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;

@@ -12,8 +12,7 @@ pub(super) const FORM_BYTES_MIN: usize = 6;
 /// A line of a private key that is shorter is its end, a few characters of no use.
 const LINE_BYTES_MIN: usize = 16;
 /// What a URL keeps as it is (RFC 3986, section 2.3).
-const RESERVED: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 /// All forms of a value that are long enough, each once.
 pub(super) fn forms(value: &str) -> BTreeSet<Vec<u8>> {

@@ -157,13 +157,8 @@ mod tests {
     fn each_line_of_a_private_key_is_a_secret_and_its_label_is_none() {
         let (one, two) = ("MIIEvQIBADANBgkqhkiG9w0B", "AQEFAASCBKcwggSjAgEAAoIB");
         for line_end in ["\n", "\\n", "\r\n"] {
-            let pem = [
-                "-----BEGIN PRIVATE KEY-----",
-                one,
-                two,
-                "-----END PRIVATE KEY-----",
-            ]
-            .join(line_end);
+            let pem = ["-----BEGIN PRIVATE KEY-----", one, two, "-----END PRIVATE KEY-----"]
+                .join(line_end);
             let redactor = redactor(&[&pem]);
             assert_eq!(redactor.text(&format!("x {two} y")), "x [secret] y");
             assert_eq!(redactor.text(&pem), INSTEAD);
