@@ -27,6 +27,7 @@ mod json;
 mod memory;
 mod outbound;
 mod rate;
+mod redact;
 mod schedule;
 mod units;
 

@@ -10,6 +10,7 @@ use crate::config::{BaseUrl, ProviderKind};
 use crate::script::providers::Tree;
 
 mod call;
+mod credentials;
 mod error;
 mod exchange;
 mod request;
@@ -46,8 +47,8 @@ impl Provider {
 
     /// The variable without which nothing can be called.
     pub(crate) fn missing(&self) -> Option<&str> {
-        match (&self.config.base_url, &self.config.api_key) {
-            (Some(BaseUrl::Missing(variable)), _) | (_, Some(Err(variable))) => Some(variable),
+        match &self.config.base_url {
+            Some(BaseUrl::Missing(variable)) => Some(variable),
             _ => None,
         }
     }
