@@ -22,6 +22,7 @@ mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+mod histogram;
 mod id;
 mod json;
 mod memory;

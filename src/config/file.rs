@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
-use super::credentials;
+use super::{credentials, resilience};
 
 /// A value and its place. It may be of any type, so that a wrong one is answered in our words and beside all others.
 pub(super) type Written = Spanned<Value>;
@@ -178,6 +178,16 @@ pub(super) struct Provider {
     pub(super) descriptor: Option<Written>,
     /// What tells an error that comes with status 200.
     pub(super) error_when: Option<Spanned<ErrorWhen>>,
+    /// Calls in a time, `100/s`, or a list of such of which all hold. Default: as the provider publishes; `http`: none.
+    pub(super) rate_limit: Option<Written>,
+    /// Calls at once, over all workers, 1 to 20000. Default: 64.
+    pub(super) concurrency: Option<Written>,
+    /// Duration of one try, 1ms to 1d, cut to what is left of the run. Default: `60s`.
+    pub(super) timeout: Option<Written>,
+    /// When a try that failed is made again.
+    pub(super) retry: Option<Spanned<resilience::Retry>>,
+    /// When no call goes out any more, for a while.
+    pub(super) breaker: Option<Spanned<resilience::Breaker>>,
     /// Size of one answer, 1KiB to 1GiB. Default: `10MiB`.
     pub(super) max_response: Option<Written>,
 }
@@ -243,6 +253,8 @@ pub(super) fn keys(path: &[String]) -> Option<&'static [&'static str]> {
         ["webhooks", _] => Some(keys_of::<Webhook>()),
         ["webhooks", _, "retry"] => Some(keys_of::<Retry>()),
         ["providers", _] => Some(keys_of::<Provider>()),
+        ["providers", _, "retry"] => Some(keys_of::<resilience::Retry>()),
+        ["providers", _, "breaker"] => Some(keys_of::<resilience::Breaker>()),
         ["providers", _, "error_when"] => Some(keys_of::<ErrorWhen>()),
         ["db", _] => Some(keys_of::<Documents>()),
         ["providers", _, "auth"] => Some(keys_of::<credentials::Auth>()),
@@ -267,6 +279,8 @@ pub(super) const TABLES: &[(&[&str], &str)] = &[
     (&["providers", "NAME", "auth", "oauth2"], "auth.oauth2 of [providers.NAME]"),
     (&["providers", "NAME", "auth", "github_app"], "auth.github_app of [providers.NAME]"),
     (&["providers", "NAME", "auth", "jwt_bearer"], "auth.jwt_bearer of [providers.NAME]"),
+    (&["providers", "NAME", "retry"], "retry of [providers.NAME]"),
+    (&["providers", "NAME", "breaker"], "breaker of [providers.NAME]"),
     (&["providers", "NAME", "error_when"], "error_when of [providers.NAME]"),
     (&["db", "NAME"], "[db.NAME]"),
 ];
@@ -332,7 +346,7 @@ mod tests {
             };
             let doc = lines[index - 1];
             assert!(doc.starts_with("/// "), "{field}");
-            let whole = field.contains("Spanned<Retry>") || field.contains("Spanned<ErrorWhen>");
+            let whole = field.contains("Option<Spanned<") && !field.contains("Spanned<Names>");
             assert!(whole || doc.contains("Default: ") || doc.contains("Required"), "{field}");
             seen += 1;
         }

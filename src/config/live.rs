@@ -197,6 +197,37 @@ const PROVIDER_KEYS: &[ProviderKey] = &[
         name: "error_when.message",
         same: |a, b| told(a, |w| &w.message) == told(b, |w| &w.message),
     },
+    ProviderKey {
+        name: "rate_limit",
+        same: |a, b| a.resilience.rate_limit == b.resilience.rate_limit,
+    },
+    ProviderKey {
+        name: "concurrency",
+        same: |a, b| a.resilience.concurrency == b.resilience.concurrency,
+    },
+    ProviderKey { name: "timeout", same: |a, b| a.resilience.timeout == b.resilience.timeout },
+    ProviderKey {
+        name: "retry.max",
+        same: |a, b| a.resilience.retry.max == b.resilience.retry.max,
+    },
+    ProviderKey {
+        name: "retry.base",
+        same: |a, b| a.resilience.retry.base == b.resilience.retry.base,
+    },
+    ProviderKey {
+        name: "breaker.failure_rate",
+        same: |a, b| {
+            a.resilience.breaker.failure_rate.total_cmp(&b.resilience.breaker.failure_rate).is_eq()
+        },
+    },
+    ProviderKey {
+        name: "breaker.min_calls",
+        same: |a, b| a.resilience.breaker.min_calls == b.resilience.breaker.min_calls,
+    },
+    ProviderKey {
+        name: "breaker.open_for",
+        same: |a, b| a.resilience.breaker.open_for == b.resilience.breaker.open_for,
+    },
     ProviderKey { name: "max_response", same: |a, b| a.max_response == b.max_response },
 ];
 

@@ -18,6 +18,7 @@ mod webhooks;
 mod providers;
 mod credentials;
 mod secret_variable;
+mod resilience;
 mod db;
 mod check;
 pub(crate) mod live;
@@ -35,6 +36,7 @@ pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;
 pub(crate) use self::env::process_variable;
+pub(crate) use self::resilience::{BreakerSettings, Resilience};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
@@ -237,6 +239,8 @@ pub(crate) struct Provider {
     pub(crate) descriptor: Option<PathBuf>,
     /// What tells an error that comes with status 200.
     pub(crate) error_when: Option<ErrorWhen>,
+    /// How hard it is called.
+    pub(crate) resilience: Resilience,
     /// Bytes of one answer, at most.
     pub(crate) max_response: u64,
     /// Where it stands in the file.

@@ -19,6 +19,7 @@ use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
+mod calls;
 mod perform;
 
 /// A script that runs away so often is stopped until it is saved again.
@@ -115,6 +116,7 @@ impl Executor {
             providers: generation.providers.clone(),
             circumstances: Circumstances {
                 deadline: given.started + limits.timeout,
+                may_park: is_attempt,
                 only_public: generation.config.server.environment == Environment::Production,
             },
         };

@@ -13,7 +13,6 @@ use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
-use crate::script::call::ProviderCall;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
     After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
@@ -43,7 +42,7 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
-    calling: Calling,
+    pub(super) calling: Calling,
 }
 
 impl Live {
@@ -139,8 +138,8 @@ impl Live {
                 Err(error) => HostReply::Failed(error),
             },
             HostCall::EndAttempt(end) => self.end_attempt(end),
+            HostCall::Health(name) => self.health(&name),
             call @ (HostCall::Provider(_)
-            | HostCall::Health(_)
             | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
@@ -168,24 +167,7 @@ impl Live {
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
             Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
-            Err(HostCall::Health(_name)) => Ok(HostReply::Unit),
             Err(_answered_at_once) => Ok(HostReply::Unit),
-        }
-    }
-
-    async fn call(&self, call: &ProviderCall) -> HostReply {
-        let Calling { caller, providers, circumstances } = &self.calling;
-        let Some(provider) = providers.iter().find(|provider| provider.name == call.provider)
-        else {
-            let message = format!("config.toml has no provider `{}` any more", call.provider);
-            return HostReply::Failed(HostError {
-                code: "CONFIGURATION_ERROR",
-                message: message.into(),
-            });
-        };
-        match caller.call(provider, call, *circumstances).await {
-            Ok(called) => HostReply::Called(Box::new(called)),
-            Err(error) => HostReply::CallFailed(Box::new(error)),
         }
     }
 

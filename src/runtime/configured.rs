@@ -182,7 +182,10 @@ impl Configured {
             let known = || self.providers.iter().find(|provider| *provider.name == *table.name);
             same.then(known).flatten().cloned()
         };
-        let made = |table: &config::Provider| Arc::new(Provider::new(table));
+        let made = |table: &config::Provider| {
+            let before = self.providers.iter().find(|known| *known.name == *table.name);
+            Arc::new(Provider::new(table, before.map(|before| &**before)))
+        };
         config.providers.iter().map(|table| kept(table).unwrap_or_else(|| made(table))).collect()
     }
 

@@ -101,7 +101,7 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
 
 /// Providers of a config.
 pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
-    config.providers.iter().map(|declared| Arc::new(Provider::new(declared))).collect()
+    config.providers.iter().map(|declared| Arc::new(Provider::new(declared, None))).collect()
 }
 
 /// What config gives to scripts.
