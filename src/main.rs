@@ -8,6 +8,12 @@ mod runtime;
 mod config;
 mod generation;
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the pipeline of a provider's call is what uses it")
+)]
+mod provider;
+
 mod server;
 mod webhook;
 mod inbox;
@@ -21,6 +27,11 @@ mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the pipeline of a provider's call is what uses it")
+)]
+mod histogram;
 mod id;
 mod json;
 mod memory;

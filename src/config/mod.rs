@@ -16,6 +16,11 @@ mod fill;
 mod build;
 mod webhooks;
 mod db;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the tables of providers are what is read with it")
+)]
+mod resilience;
 mod check;
 pub(crate) mod live;
 pub(crate) mod env;
@@ -31,6 +36,7 @@ pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;
 pub(crate) use self::env::process_variable;
+pub(crate) use self::resilience::BreakerSettings;
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
