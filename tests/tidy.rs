@@ -12,6 +12,7 @@ const LEAVES: [&str; 13] = [
     "clock",
     "failpoint",
     "frame",
+    "histogram",
     "id",
     "json",
     "memory",
@@ -26,8 +27,6 @@ const LEAVES: [&str; 13] = [
 /// except for what `EXCEPTIONS` says. `runtime` and `cli` compose and may name all above; nobody may name them.
 const MAY_NAME: [(&str, &[&str]); 13] = [
     ("config", &[]),
-    // Does not know that scripts exist.
-    ("provider", &["config"]),
     // Cannot run code.
     ("store", &[]),
     // Gets its sources as text and asks with values: of `store` it knows documents and effects as data, and it does no I/O.
