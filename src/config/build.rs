@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::auth::auths;
 use super::check::{Check, Key, span_of};
 use super::db::collections;
 use super::env::{Variables, is_variable_name};
@@ -138,6 +139,7 @@ impl Build<'_> {
             storage: self.storage(&file.storage),
             scripts: self.scripts(&file.scripts),
             admin: self.admin(&file.admin),
+            auth: auths(self, &file.auth),
             webhooks,
             db: collections(self, &file.db),
             vars: self.vars(&file.vars),
@@ -507,7 +509,7 @@ fn json(value: &toml::Value) -> Option<serde_json::Value> {
 }
 
 /// `http://` or `https://`, a host in lower case, perhaps a port, and nothing else.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
         return false;
     };

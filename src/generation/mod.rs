@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use matchit::Router;
 
+use crate::auth::Auth;
 use crate::backoff::{Backoff, RETRY};
 use crate::config::Config;
 use crate::frame::Frame;
@@ -27,6 +28,8 @@ pub(crate) struct Generation {
     pub(crate) config: Arc<Config>,
     /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// How callers of routes are told apart, in the order of config.
+    pub(crate) auth: Vec<Arc<Auth>>,
     /// By name.
     pub(crate) scripts: Vec<Arc<Script>>,
     /// Scripts whose file is there but has never had a version that works.
@@ -90,12 +93,12 @@ impl Generation {
     pub(crate) fn join(
         number: u64,
         config: Arc<Config>,
-        webhooks: Vec<Arc<Webhook>>,
+        (webhooks, auth): (Vec<Arc<Webhook>>, Vec<Arc<Auth>>),
         scripts: Vec<Arc<Script>>,
         broken: Vec<Arc<str>>,
     ) -> Result<Self, Vec<Frame>> {
-        let paths = join::join(config.server.environment, &webhooks, &scripts)?;
-        Ok(Self { number, config, webhooks, scripts, broken, paths })
+        let paths = join::join(config.server.environment, &webhooks, &auth, &scripts)?;
+        Ok(Self { number, config, webhooks, auth, scripts, broken, paths })
     }
 
     /// What a path leads to. It was decoded by the caller, who takes an encoded `/` for part of its segment.
@@ -112,6 +115,11 @@ impl Generation {
     /// By its name in config.
     pub(crate) fn webhook(&self, name: &str) -> Option<&Arc<Webhook>> {
         self.webhooks.iter().find(|webhook| *webhook.name == *name)
+    }
+
+    /// By its name in config.
+    pub(crate) fn auth(&self, name: &str) -> Option<&Arc<Auth>> {
+        self.auth.iter().find(|auth| *auth.name == *name)
     }
 
     /// The handlers of an event, in the order of scripts and registrations.

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::reload::Report;
 use super::watch::Wanted;
+use crate::auth::Auth;
 use crate::config::live::{self, Waiting};
 use crate::config::{Config, Webhook as Table};
 use crate::frame::Frame;
@@ -25,6 +26,8 @@ pub(super) struct Configured {
     newest: Arc<Config>,
     /// Of that version; one whose table is the same is the same.
     webhooks: Vec<Arc<Webhook>>,
+    /// Of that version; keys that were fetched for the one before are kept.
+    auth: Vec<Arc<Auth>>,
     /// The version of the generation that serves: another one, while scripts contradict the newest.
     serving: Arc<Config>,
     fingerprint: Fingerprint,
@@ -43,6 +46,7 @@ impl Configured {
             started: Arc::clone(config),
             newest: Arc::clone(config),
             webhooks: webhooks.to_vec(),
+            auth: Auth::all(&config.auth, &[]).0,
             serving: Arc::clone(config),
             // The first look reads in any case: much may have passed since config was read.
             fingerprint: Fingerprint::default(),
@@ -65,6 +69,11 @@ impl Configured {
     /// Its webhooks.
     pub(super) fn webhooks(&self) -> &[Arc<Webhook>] {
         &self.webhooks
+    }
+
+    /// Its ways to tell callers apart.
+    pub(super) fn auth(&self) -> &[Arc<Auth>] {
+        &self.auth
     }
 
     /// Whether files, lengths or times differ from those at the last look; a version that is refused is tried until it is mended, for what it
@@ -149,6 +158,7 @@ impl Configured {
         let means_another = !live::changed(&self.newest, &config).is_empty();
         let config = Arc::new(config);
         self.webhooks = self.renewed(&config);
+        self.auth = Auth::all(&config.auth, &self.auth).0;
         // Even where it means the same: a comment moves the lines that frames point at.
         self.newest = config;
         self.fingerprint_new_files();
@@ -185,7 +195,7 @@ fn kept(frame: &Frame, serving: u64) -> Frame {
 
 /// What deserves a word, flaws of secrets included.
 fn noted(config: &Config) -> Vec<Frame> {
-    let flaws = super::webhooks(config).1;
+    let flaws = super::flaws(config);
     let flaws = flaws.into_iter().map(|flaw| Frame::warning("E0110", flaw));
     config.notes.iter().cloned().chain(flaws).collect()
 }

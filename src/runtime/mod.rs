@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch as changes};
 
 use crate::admin;
+use crate::auth::Auth;
 use crate::clock;
 use crate::config::Config;
 use crate::frame::Frame;
@@ -96,6 +97,11 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
         }
     }
     (webhooks, problems)
+}
+
+/// What is wrong with values of variables, webhook by webhook and auth by auth; none of it is shown.
+pub(crate) fn flaws(config: &Config) -> Vec<String> {
+    webhooks(config).1.into_iter().chain(Auth::all(&config.auth, &[]).1).collect()
 }
 
 impl Runtime {

@@ -262,7 +262,7 @@ impl Reloader {
         Generation::join(
             self.number + 1,
             Arc::clone(self.configured.config()),
-            self.configured.webhooks().to_vec(),
+            (self.configured.webhooks().to_vec(), self.configured.auth().to_vec()),
             good,
             broken,
         )

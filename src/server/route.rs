@@ -1,4 +1,4 @@
-//! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
+//! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::caller;
 use super::recorded;
 use super::request;
 use super::router::Context;
@@ -59,6 +60,10 @@ pub(super) async fn answer(
     let Trigger::Route { method, path } = &handler.trigger else {
         return Problem::NotFound.answer(&context.id);
     };
+    let caller = match caller::identify(context, &handler.options, parts).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.answer(&context.id),
+    };
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
     let body = match request::body(body, bytes_max, server.read_timeout).await {
         Ok(body) => body,
@@ -66,10 +71,13 @@ pub(super) async fn answer(
     };
     let once = match &handler.options.idempotency {
         None => None,
-        Some(header) => match recorded::Once::of_request(header, *method, path, parts, &body) {
-            Ok(once) => once,
-            Err(problem) => return problem.answer(&context.id),
-        },
+        Some(header) => {
+            let whose = recorded::Whose { header, caller: caller.as_ref() };
+            match recorded::Once::of_request(whose, *method, path, parts, &body) {
+                Ok(once) => once,
+                Err(problem) => return problem.answer(&context.id),
+            }
+        }
     };
     let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     let input = RequestInput {
@@ -81,6 +89,7 @@ pub(super) async fn answer(
         headers: request::headers(&parts.headers),
         body,
         remote_ip: remote.to_string().into(),
+        caller: caller.as_ref().map(caller::Known::input),
     };
     let asked = Asked {
         at,
