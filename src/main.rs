@@ -9,6 +9,7 @@ mod config;
 mod generation;
 
 mod server;
+mod auth;
 mod webhook;
 mod provider;
 mod inbox;

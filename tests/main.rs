@@ -14,6 +14,7 @@ mod payloads;
 mod routes;
 mod auth;
 mod limits;
+mod callers;
 mod readme;
 mod webhooks;
 mod scripting;

@@ -247,7 +247,7 @@ mod tests {
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Default::default(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(
