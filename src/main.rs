@@ -24,7 +24,9 @@ mod frame;
 mod id;
 mod json;
 mod memory;
+mod multipart;
 mod outbound;
+mod payload;
 mod schedule;
 mod units;
 

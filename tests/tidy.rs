@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Small words that many use, and that use nothing else of ours but each other.
-const LEAVES: [&str; 11] = [
+const LEAVES: [&str; 13] = [
     "backoff",
     "catalogue",
     "clock",
@@ -15,7 +15,9 @@ const LEAVES: [&str; 11] = [
     "id",
     "json",
     "memory",
+    "multipart",
     "outbound",
+    "payload",
     "schedule",
     "units",
 ];

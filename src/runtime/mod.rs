@@ -17,6 +17,7 @@ use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
 use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
+use crate::payload::Spool;
 use crate::script::coroutine;
 use crate::script::handler::Script;
 use crate::server::listen::{self, ListenError};
@@ -141,6 +142,7 @@ impl Runtime {
         let (sender, first) = oneshot::channel();
         let (hints, hinted) = watch::hints();
         let (swapped, following) = changes::channel(0);
+        let spool = Spool::beside(&config.storage.path, limits::spool_files());
         let loader = {
             let (hints, bounded) = (hints.clone(), Arc::clone(&store));
             let vital = vitals.guard("the loader of scripts");
@@ -161,6 +163,7 @@ impl Runtime {
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
                         differs: ArcSwap::default(),
+                        spool,
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
                     reloader.follow_config(reread);

@@ -179,7 +179,9 @@ pub(crate) fn ask<T>(
         | HostReply::Bool(_)
         | HostReply::Count(_)
         | HostReply::Document(_)
-        | HostReply::Documents(_)) => read(reply),
+        | HostReply::Documents(_)
+        | HostReply::Bytes(_)
+        | HostReply::Digest(_)) => read(reply),
     });
     memory::uncharged(|| drop(reply));
     result

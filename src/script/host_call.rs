@@ -7,7 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use crate::clock::{self, Millis};
+use crate::payload::Payload;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
@@ -93,6 +96,10 @@ pub(crate) enum HostCall {
     },
     /// Ends this attempt of an event. The script ends with it.
     EndAttempt(AttemptEnd),
+    /// Reads bytes that are not in memory.
+    Read(Vec<Payload>),
+    /// SHA-256 of bytes that are many.
+    Digest(Payload),
 }
 
 /// One `emit`.
@@ -162,6 +169,10 @@ pub(crate) enum HostReply {
     Document(Option<Json>),
     /// Several, each with its `id` inside.
     Documents(Vec<Json>),
+    /// To `Read`: each as a whole, in the order of the question.
+    Bytes(Vec<Bytes>),
+    /// To `Digest`.
+    Digest([u8; 32]),
     /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
     RunHere,
     /// Thrown into the script as a map with `code` and `message`; the script may catch it.

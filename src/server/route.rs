@@ -11,6 +11,7 @@ use super::body::Body;
 use super::recorded;
 use super::request;
 use super::router::Context;
+use super::upload;
 use crate::clock::{self, Millis};
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
@@ -60,16 +61,19 @@ pub(super) async fn answer(
         return Problem::NotFound.answer(&context.id);
     };
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
-    let body = match request::body(body, bytes_max, server.read_timeout).await {
-        Ok(body) => body,
+    let received = match upload::receive(context, &parts.headers, body, bytes_max).await {
+        Ok(received) => received,
         Err(problem) => return problem.answer(&context.id),
     };
     let once = match &handler.options.idempotency {
         None => None,
-        Some(header) => match recorded::Once::of_request(header, *method, path, parts, &body) {
-            Ok(once) => once,
-            Err(problem) => return problem.answer(&context.id),
-        },
+        Some(header) => {
+            let body = &received.payload;
+            match recorded::Once::of_request(header, *method, path, parts, body).await {
+                Ok(once) => once,
+                Err(problem) => return problem.answer(&context.id),
+            }
+        }
     };
     let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     let input = RequestInput {
@@ -79,7 +83,8 @@ pub(super) async fn answer(
         params,
         query: parts.uri.query().unwrap_or_default().into(),
         headers: request::headers(&parts.headers),
-        body,
+        body: received.payload,
+        parts: received.parts,
         remote_ip: remote.to_string().into(),
     };
     let asked = Asked {
