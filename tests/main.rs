@@ -12,6 +12,7 @@ mod support;
 mod hostile;
 mod payloads;
 mod routes;
+mod files;
 mod auth;
 mod limits;
 mod callers;

@@ -263,7 +263,7 @@ mod tests {
         let run = Run { generation, script, handler, input, place: None, given, timeout: None };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+        Ok(String::from_utf8_lossy(answer.body.in_memory().unwrap()).into_owned())
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -3,6 +3,7 @@
 //! Branches of `parallel` share the draft, so it is borrowed for moments and never across a wait: what was true before one may have changed after it.
 
 use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use futures_util::FutureExt as _;
 
 use crate::clock::{self, Millis};
 use crate::id::EventId;
+use crate::payload;
 use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::effects::Draft;
@@ -143,7 +145,9 @@ impl Live {
             | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
-            | HostCall::Cancel { .. }) => return Err(call),
+            | HostCall::Cancel { .. }
+            | HostCall::Read(_)
+            | HostCall::Digest(_)) => return Err(call),
         })
     }
 
@@ -167,6 +171,12 @@ impl Live {
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
             Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
+            Err(HostCall::Read(payloads)) => {
+                Ok(read(payload::read_all(payloads).await.map(HostReply::Bytes)))
+            }
+            Err(HostCall::Digest(payload)) => {
+                Ok(read(payload.sha256().await.map(HostReply::Digest)))
+            }
             Err(_answered_at_once) => Ok(HostReply::Unit),
         }
     }
@@ -280,6 +290,15 @@ fn after_is_gone(DocumentKey { collection, id }: &DocumentKey) -> HostError {
     HostError { code: "NOT_FOUND", message: message.into() }
 }
 
+/// A spool file that cannot be read is a disk's fault, and none of the script's.
+fn read(result: io::Result<HostReply>) -> HostReply {
+    result.unwrap_or_else(|error| {
+        tracing::error!("a spool file cannot be read: {error}");
+        let message = format!("the bytes could not be read: {error}").into();
+        HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message })
+    })
+}
+
 fn failed(error: &StoreError) -> HostReply {
     HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message: error.to_string().into() })
 }
@@ -301,6 +320,8 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Count { .. }
         | HostCall::Emit(_)
         | HostCall::Cancel { .. }
-        | HostCall::EndAttempt(_) => None,
+        | HostCall::EndAttempt(_)
+        | HostCall::Read(_)
+        | HostCall::Digest(_) => None,
     }
 }

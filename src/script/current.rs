@@ -183,7 +183,9 @@ pub(crate) fn ask<T>(
         | HostReply::Document(_)
         | HostReply::Documents(_)
         | HostReply::Called(_)
-        | HostReply::Health(_)) => read(reply),
+        | HostReply::Health(_)
+        | HostReply::Bytes(_)
+        | HostReply::Digest(_)) => read(reply),
     });
     memory::uncharged(|| drop(reply));
     result

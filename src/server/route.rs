@@ -13,6 +13,7 @@ use super::limits::Caller;
 use super::recorded;
 use super::request;
 use super::router::Context;
+use super::upload;
 use crate::clock::{self, Millis};
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
@@ -75,15 +76,16 @@ pub(super) async fn answer(
         }
     }
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
-    let body = match request::body(body, bytes_max, server.read_timeout).await {
-        Ok(body) => body,
+    let received = match upload::receive(context, &parts.headers, body, bytes_max).await {
+        Ok(received) => received,
         Err(problem) => return problem.answer(&context.id),
     };
     let once = match &handler.options.idempotency {
         None => None,
         Some(header) => {
             let whose = recorded::Whose { header, caller: caller.as_ref() };
-            match recorded::Once::of_request(whose, *method, path, parts, &body) {
+            let body = &received.payload;
+            match recorded::Once::of_request(whose, *method, path, parts, body).await {
                 Ok(once) => once,
                 Err(problem) => return problem.answer(&context.id),
             }
@@ -96,7 +98,8 @@ pub(super) async fn answer(
         params,
         query: parts.uri.query().unwrap_or_default().into(),
         headers: request::headers(&parts.headers),
-        body,
+        body: received.payload,
+        parts: received.parts,
         remote_ip: remote.to_string().into(),
         caller: caller.as_ref().map(caller::Known::input),
     };
