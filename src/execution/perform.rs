@@ -9,12 +9,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use super::journal::Journal;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::script::api::event;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
-    After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
+    After, AttemptEnd, CallEnd, Emission, Given, HostCall, HostError, HostReply, When,
 };
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
@@ -33,6 +34,9 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
+    over: RefCell<Option<CallEnd>>,
+    /// What it asks of providers.
+    journal: Rc<Journal>,
 }
 
 impl Live {
@@ -41,14 +45,26 @@ impl Live {
         retention: Duration,
         given: Rc<Given>,
         is_attempt: bool,
+        journal: Rc<Journal>,
     ) -> Self {
-        let (draft, ended) = (RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended }
+        let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { reader, draft, retention, given, is_attempt, ended, over, journal }
     }
 
     /// How the handler ended its attempt, if it did.
     pub(super) fn ended(&self) -> Option<AttemptEnd> {
         self.ended.take()
+    }
+
+    /// How a call ended it, if one did.
+    pub(super) fn over(&self) -> Option<CallEnd> {
+        self.over.take()
+    }
+
+    /// Ends the attempt by a call; the first of several counts.
+    fn end_by_call(&self, end: CallEnd) -> HostReply {
+        self.over.borrow_mut().get_or_insert(end);
+        HostReply::Over
     }
 
     pub(super) fn into_effects(self) -> Effects {

@@ -174,6 +174,7 @@ pub(crate) fn ask<T>(
     let result = obey().and_then(|()| match &reply {
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
+        HostReply::Over => Err(end(Ending::ByCall)),
         reply @ (HostReply::Unit
         | HostReply::RunHere
         | HostReply::Bool(_)

@@ -53,6 +53,11 @@ struct Keeps {
 }
 
 impl Once {
+    /// What tells it from every other.
+    pub(super) fn name(&self) -> String {
+        format!("{}\n{}", self.key.scope, self.key.key)
+    }
+
     /// By the header that a registration names; `None`: the request has none, and every one is another.
     pub(super) fn of_request(
         header: &str,
