@@ -20,7 +20,10 @@ use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
 mod calls;
+pub(crate) mod journal;
 mod perform;
+
+use self::journal::Journal;
 
 /// A script that runs away so often is stopped until it is saved again.
 const RUNAWAYS_MAX: u32 = 2;
@@ -56,6 +59,8 @@ pub(crate) struct Run<'a> {
     pub(crate) place: Option<Place>,
     /// What the run knows without asking.
     pub(crate) given: Given,
+    /// What it asks of providers; its reruns have the same.
+    pub(crate) journal: Rc<Journal>,
     /// Where neither the handler nor the webhook says: the one of config.
     pub(crate) timeout: Option<std::time::Duration>,
 }
@@ -91,7 +96,7 @@ impl Executor {
 
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, place, given, timeout } = run_of;
+        let Run { generation, script, handler, input, place, given, journal, timeout } = run_of;
         if let Some(stopped) = is_stopped(script) {
             return failed(Failure::Stopped(stopped));
         }
@@ -126,6 +131,7 @@ impl Executor {
             Rc::clone(&given),
             is_attempt,
             calling,
+            journal,
         );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
@@ -133,6 +139,11 @@ impl Executor {
             && let Some(ended) = live.ended()
         {
             end.result = Err(Failure::ByHandler(ended));
+        }
+        if matches!(end.result, Err(Failure::Ended { ending: Ending::ByCall, .. }))
+            && let Some(over) = live.over()
+        {
+            end.result = Err(Failure::ByCall(over));
         }
         if matches!(end.result, Err(Failure::Runaway)) {
             script.runaways.fetch_add(1, Ordering::Relaxed);
@@ -260,7 +271,9 @@ mod tests {
         let script = generation.script(script).unwrap();
         let given = Given::new(1, "req_1".to_owned(), &script.name);
         let input = Input::Made(make);
-        let run = Run { generation, script, handler, input, place: None, given, timeout: None };
+        let journal = Journal::of_request("req_1");
+        let run =
+            Run { generation, script, handler, input, place: None, given, journal, timeout: None };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
         Ok(String::from_utf8_lossy(answer.body.in_memory().unwrap()).into_owned())

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use super::journal::Journal;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::payload;
@@ -17,7 +18,7 @@ use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
-    After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
+    After, AttemptEnd, CallEnd, Emission, Given, HostCall, HostError, HostReply, When,
 };
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
@@ -45,6 +46,9 @@ pub(super) struct Live {
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
     pub(super) calling: Calling,
+    over: RefCell<Option<CallEnd>>,
+    /// What it asks of providers.
+    pub(super) journal: Rc<Journal>,
 }
 
 impl Live {
@@ -54,14 +58,26 @@ impl Live {
         given: Rc<Given>,
         is_attempt: bool,
         calling: Calling,
+        journal: Rc<Journal>,
     ) -> Self {
-        let (draft, ended) = (RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended, calling }
+        let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { reader, draft, retention, given, is_attempt, ended, calling, over, journal }
     }
 
     /// How the handler ended its attempt, if it did.
     pub(super) fn ended(&self) -> Option<AttemptEnd> {
         self.ended.take()
+    }
+
+    /// How a call ended it, if one did.
+    pub(super) fn over(&self) -> Option<CallEnd> {
+        self.over.take()
+    }
+
+    /// Ends the attempt by a call; the first of several counts.
+    pub(super) fn end_by_call(&self, end: CallEnd) -> HostReply {
+        self.over.borrow_mut().get_or_insert(end);
+        HostReply::Over
     }
 
     pub(super) fn into_effects(self) -> Effects {

@@ -176,6 +176,7 @@ pub(crate) fn ask<T>(
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
         HostReply::CallFailed(error) => Err(provider::thrown(error)),
+        HostReply::Over => Err(end(Ending::ByCall)),
         reply @ (HostReply::Unit
         | HostReply::RunHere
         | HostReply::Bool(_)

@@ -152,6 +152,23 @@ pub(crate) enum AttemptEnd {
     },
 }
 
+/// How a call to a provider ends the attempt that makes it. The script cannot catch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallEnd {
+    /// Again when a gate opens; it is no failure.
+    Parked {
+        /// By the clock that counts waits (`clock::steady`).
+        until: Millis,
+        /// Which gate.
+        reason: Box<str>,
+    },
+    /// Whether it was done before is not known, and it must not be done twice: a dead letter.
+    Unknown {
+        /// Which call.
+        reason: Box<str>,
+    },
+}
+
 /// What a script has seen last.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum After {
@@ -190,6 +207,8 @@ pub(crate) enum HostReply {
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.
     Ended,
+    /// The call itself has ended the attempt, and whoever performs knows how (`CallEnd`). Nothing in the script can catch this.
+    Over,
 }
 
 /// Sets the seeds of branches apart from whatever else follows from a run's seed.

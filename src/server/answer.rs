@@ -14,7 +14,7 @@ use crate::id::RequestId;
 use crate::script::Ending;
 use crate::script::api::request::INVALID_PAYLOAD;
 use crate::script::api::respond::Answer;
-use crate::script::host_call::AttemptEnd;
+use crate::script::host_call::{AttemptEnd, CallEnd};
 use crate::script::run::Failure;
 use crate::store::{Recorded, StoreError};
 use crate::webhook::Refusal;
@@ -256,9 +256,11 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
         | Failure::Runaway
         | Failure::Stopped(_) => Problem::ScriptLimit.answer(id),
         Failure::Ended { ending: Ending::Cancelled, .. }
+        | Failure::ByCall(CallEnd::Parked { .. })
         | Failure::NoStack
         | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable.answer(id),
-        Failure::Ended { ending: Ending::ByHandler, .. }
+        Failure::Ended { ending: Ending::ByHandler | Ending::ByCall, .. }
+        | Failure::ByCall(CallEnd::Unknown { .. })
         | Failure::ByHandler(AttemptEnd::GiveUp { .. })
         | Failure::Panicked => Problem::Script.answer(id),
     }

@@ -63,6 +63,11 @@ pub(super) struct Whose<'a> {
 }
 
 impl Once {
+    /// What tells it from every other.
+    pub(super) fn name(&self) -> String {
+        format!("{}\n{}", self.key.scope, self.key.key)
+    }
+
     /// By the header that a registration names; `None`: the request has none, and every one is another.
     pub(super) async fn of_request(
         whose: Whose<'_>,

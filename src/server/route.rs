@@ -15,12 +15,13 @@ use super::request;
 use super::router::Context;
 use super::upload;
 use crate::clock::{self, Millis};
+use crate::execution::journal::Journal;
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::api::respond::Answer;
 use crate::script::handler::Trigger;
-use crate::script::host_call::{AttemptEnd, Given};
+use crate::script::host_call::{AttemptEnd, CallEnd, Given};
 use crate::script::run::{Failure, Input};
 use crate::store::{AttemptLog, Committed, Effects, StoreError};
 
@@ -33,6 +34,8 @@ pub(super) struct Asked {
     pub(super) input: Input,
     /// What the run is about, for logs and ids: a request or an event.
     pub(super) subject: String,
+    /// What its calls to providers have in common with those of another run for the same: a delivery's id, a request's key.
+    pub(super) calls_as: String,
     /// Where the handler does not say.
     pub(super) timeout: Option<Duration>,
     /// Whether the run is cancelled when the client leaves.
@@ -107,6 +110,10 @@ pub(super) async fn answer(
         at,
         input: Input::Request(Rc::new(input)),
         subject: context.id.to_string(),
+        calls_as: match &once {
+            Some(once) => once.name(),
+            None => context.id.to_string(),
+        },
         timeout: None,
         ends_with_client: true,
         in_conflict: Problem::Conflict,
@@ -155,14 +162,16 @@ pub(super) async fn run(
     asked: Asked,
     commit: impl AsyncFn(Answer, Ran) -> Result<Ended, StoreError>,
 ) -> Response<Body> {
-    let Asked { at, input, subject, timeout, ends_with_client, in_conflict } = asked;
+    let Asked { at, input, subject, calls_as, timeout, ends_with_client, in_conflict } = asked;
     let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
     let Ok(_pass) = front.inbox.enter_handler(&script.name, at, handler) else {
         return Problem::Unavailable.answer(&context.id);
     };
     let seed = fastrand::u64(..);
+    let journal = Journal::of_request(&calls_as);
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
+        journal.begin_run();
         let run = Run {
             generation: &context.generation,
             script,
@@ -170,6 +179,7 @@ pub(super) async fn run(
             input: input.clone(),
             place: None,
             given: Given::new(seed, subject.clone(), &script.name),
+            journal: Rc::clone(&journal),
             timeout: handler.options.timeout.or(timeout),
         };
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
@@ -224,6 +234,9 @@ fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
         }
         Failure::ByHandler(AttemptEnd::GiveUp { reason }) => {
             tracing::error!(%request, script, "`{script}` gave a delivery up: {reason}");
+        }
+        Failure::ByCall(CallEnd::Parked { reason, .. } | CallEnd::Unknown { reason }) => {
+            tracing::error!(%request, script, "a call of `{script}` ended a request: {reason}");
         }
         Failure::Runaway => {
             tracing::error!(%request, script, "a request was ended in `{script}`: it allocated without bound");
