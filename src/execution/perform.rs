@@ -2,7 +2,7 @@
 //!
 //! Branches of `parallel` share the draft, so it is borrowed for moments and never across a wait: what was true before one may have changed after it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -32,6 +32,8 @@ pub(super) struct Calling {
     /// Those of the run's generation.
     pub(super) providers: Vec<Arc<Provider>>,
     pub(super) circumstances: Circumstances,
+    /// Set before the first call that may have an effect outside.
+    pub(super) has_acted: Rc<Cell<bool>>,
 }
 
 /// The live performer of one run.
@@ -186,7 +188,7 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
-            Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
+            Err(HostCall::Provider(call)) => self.call(&call).await,
             Err(HostCall::Read(payloads)) => {
                 Ok(read(payload::read_all(payloads).await.map(HostReply::Bytes)))
             }

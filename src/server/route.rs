@@ -1,5 +1,7 @@
 //! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -170,6 +172,7 @@ pub(super) async fn run(
     };
     let seed = fastrand::u64(..);
     let journal = Journal::of_request(&calls_as);
+    let has_acted = Rc::new(Cell::new(false));
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
         journal.begin_run();
         let run = Run {
@@ -179,15 +182,23 @@ pub(super) async fn run(
             input: input.clone(),
             place: None,
             given: Given::new(seed, subject.clone(), &script.name),
+            has_acted: Rc::clone(&has_acted),
             journal: Rc::clone(&journal),
             timeout: handler.options.timeout.or(timeout),
         };
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
         let started_at = clock::now();
-        let Executed { end, effects, log } = tokio::select! {
+        let mut executing = pin!(front.executor.execute(run));
+        let executed = tokio::select! {
             biased;
-            executed = front.executor.execute(run) => executed,
-            () = context.client.stream.left(), if ends_with_client => {
+            executed = &mut executing => Some(executed),
+            () = context.client.stream.left(), if ends_with_client => None,
+        };
+        let Executed { end, effects, log } = match executed {
+            Some(executed) => executed,
+            // What it has begun outside cannot be taken back, so it comes to its end and commits.
+            None if has_acted.get() => executing.await,
+            None => {
                 tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
                 return Problem::Unavailable.answer(&context.id);
             }
