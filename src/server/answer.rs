@@ -248,7 +248,9 @@ impl From<&StoreError> for Problem {
 pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
     match failure {
         Failure::ThrownAnswer(answer) => of_script(answer),
-        Failure::Thrown { code, .. } => thrown(code.as_deref()).answer(id),
+        Failure::Thrown { code, retry_after, .. } => {
+            thrown(code.as_deref(), retry_after).answer(id)
+        }
         Failure::Ended {
             ending: Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack,
             ..
@@ -267,12 +269,14 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
 }
 
 /// By the code of a thrown map, where it is one of ours.
-fn thrown(code: Option<&str>) -> Problem {
+fn thrown(code: Option<&str>, retry_after: Option<u32>) -> Problem {
     match code {
         Some(INVALID_PAYLOAD) => Problem::InvalidPayload,
         Some("SERVICE_UNAVAILABLE" | "TIMEOUT") => Problem::Unavailable,
         Some("CONFIGURATION_ERROR") => Problem::NotConfigured,
-        Some("RATE_LIMIT_EXCEEDED") => Problem::RateLimited { after_s: RETRY_AFTER_S },
+        Some("RATE_LIMIT_EXCEEDED" | "BUDGET_EXCEEDED") => {
+            Problem::RateLimited { after_s: retry_after.unwrap_or(RETRY_AFTER_S) }
+        }
         Some(_) | None => Problem::Script,
     }
 }
