@@ -247,7 +247,9 @@ pub(super) fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResul
     match innermost(error) {
         EvalAltResult::ErrorRuntime(thrown, _) => match respond::thrown_answer(thrown) {
             Some(Ok(answer)) => Failure::ThrownAnswer(answer),
-            Some(Err(error)) => Failure::Thrown { code: None, retry_after: None, frame: frame(&error) },
+            Some(Err(error)) => {
+                Failure::Thrown { code: None, retry_after: None, frame: frame(&error) }
+            }
             None => Failure::Thrown {
                 code: code_of(thrown),
                 retry_after: retry_after_of(thrown),
