@@ -4,14 +4,15 @@
 
 pub(crate) mod handler;
 pub(crate) mod source;
+pub(crate) mod providers;
 mod parts;
 pub(crate) mod load;
 pub(crate) mod imports;
 pub(crate) mod compiled;
 pub(crate) mod run;
 pub(crate) mod host_call;
+pub(crate) mod call;
 pub(crate) mod effects;
-pub(crate) mod providers;
 pub(crate) mod coroutine;
 pub(crate) mod places;
 mod parallel;

@@ -1,7 +1,7 @@
 //! Providers as scripts may name them: which resources and operations each has, and what a call of one takes. Plain data, made of
 //! descriptors by who knows both. Nothing here knows how a call is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -28,6 +28,12 @@ pub(crate) struct Takes {
     pub(crate) path: Box<[Box<str>]>,
     /// Whether params may follow.
     pub(crate) params: bool,
+    /// Whether `stream: true` among them gives the answer as it comes.
+    pub(crate) streams: bool,
+    /// Whether files may stand among them.
+    pub(crate) files: bool,
+    /// Whether the answer is a page of a list, which a `for` goes through to its end.
+    pub(crate) is_list: bool,
 }
 
 /// What every provider has: a function, the fewest and the most arguments that it takes, and how it is written.
@@ -72,6 +78,29 @@ impl Tree {
         self.0.get(name)
     }
 
+    /// What a name with dots leads to: `checkout.sessions.create`.
+    pub(crate) fn find(&self, whole: &str) -> Option<&Node> {
+        match whole.split_once('.') {
+            None => self.get(whole),
+            Some((resource, below)) => match self.get(resource)? {
+                Node::Resource(tree) => tree.find(below),
+                Node::Operation(_) => None,
+            },
+        }
+    }
+
+    /// The last words of all names: what stands before an opening parenthesis.
+    pub(crate) fn verbs(&self) -> BTreeSet<&str> {
+        let mut verbs = BTreeSet::new();
+        for (name, node) in &self.0 {
+            match node {
+                Node::Resource(tree) => verbs.extend(tree.verbs()),
+                Node::Operation(_) => _ = verbs.insert(&**name),
+            }
+        }
+        verbs
+    }
+
     /// The names here, in the order of the alphabet.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(AsRef::as_ref)
@@ -105,7 +134,8 @@ mod tests {
     use super::*;
 
     fn takes(path: &[&str], params: bool) -> Takes {
-        Takes { path: path.iter().map(|name| (*name).into()).collect(), params }
+        let path = path.iter().map(|name| (*name).into()).collect();
+        Takes { path, params, ..Takes::default() }
     }
 
     #[test]
