@@ -12,6 +12,7 @@ mod support;
 mod hostile;
 mod payloads;
 mod routes;
+mod streams;
 mod auth;
 mod readme;
 mod webhooks;

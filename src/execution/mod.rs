@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::config::Scripts;
 use crate::generation::Generation;
@@ -18,8 +19,14 @@ use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
+mod opening;
 mod perform;
+pub(crate) mod pipe;
 
+pub(crate) use self::opening::{Begun, Opening};
+
+/// A stream that writes nothing for so long has hung; clients and proxies give up about then.
+const STREAM_IDLE: Duration = Duration::from_secs(60);
 /// A script that runs away so often is stopped until it is saved again.
 const RUNAWAYS_MAX: u32 = 2;
 /// And one whose runs have left so much behind: twice what a run may hold at once, as shipped. Nothing but a restart gives it back.
@@ -53,7 +60,9 @@ pub(crate) struct Run<'a> {
     /// What the run knows without asking.
     pub(crate) given: Given,
     /// Where neither the handler nor the webhook says: the one of config.
-    pub(crate) timeout: Option<std::time::Duration>,
+    pub(crate) timeout: Option<Duration>,
+    /// Where its result may be a stream.
+    pub(crate) opening: Option<Rc<Opening>>,
 }
 
 /// How it ended, and what it wants committed; nothing where it failed.
@@ -86,7 +95,7 @@ impl Executor {
 
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, place, given, timeout } = run_of;
+        let Run { generation, script, handler, input, place, given, timeout, opening } = run_of;
         if let Some(stopped) = is_stopped(script) {
             return failed(Failure::Stopped(stopped));
         }
@@ -102,12 +111,18 @@ impl Executor {
             cpu: scripts.cpu_budget,
             memory: scripts.memory_budget,
             timeout: timeout.unwrap_or(scripts.timeout),
+            idle: STREAM_IDLE,
         };
         let is_attempt = matches!(input, Input::Event(_));
         let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
         let retention = generation.config.storage.retention;
-        let live =
-            perform::Live::new(Rc::clone(&self.reader), retention, Rc::clone(&given), is_attempt);
+        let live = perform::Live::new(
+            Rc::clone(&self.reader),
+            retention,
+            Rc::clone(&given),
+            is_attempt,
+            opening,
+        );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
         if matches!(end.result, Err(Failure::Ended { ending: Ending::ByHandler, .. }))
@@ -241,7 +256,16 @@ mod tests {
         let script = generation.script(script).unwrap();
         let given = Given::new(1, "req_1".to_owned(), &script.name);
         let input = Input::Made(make);
-        let run = Run { generation, script, handler, input, place: None, given, timeout: None };
+        let run = Run {
+            generation,
+            script,
+            handler,
+            input,
+            place: None,
+            given,
+            timeout: None,
+            opening: None,
+        };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
         Ok(String::from_utf8_lossy(&answer.body).into_owned())

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use super::opening::Opening;
+use super::pipe::Taken;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::script::api::event;
+use crate::script::api::respond::Answer;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
-    After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
+    After, AttemptEnd, Emission, Form, Given, HostCall, HostError, HostReply, When,
 };
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
@@ -33,6 +36,8 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
+    /// Where its stream begins; `None` where its result cannot be one.
+    opening: Option<Rc<Opening>>,
 }
 
 impl Live {
@@ -41,9 +46,10 @@ impl Live {
         retention: Duration,
         given: Rc<Given>,
         is_attempt: bool,
+        opening: Option<Rc<Opening>>,
     ) -> Self {
         let (draft, ended) = (RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended }
+        Self { reader, draft, retention, given, is_attempt, ended, opening }
     }
 
     /// How the handler ended its attempt, if it did.
@@ -88,6 +94,31 @@ impl Live {
         HostReply::Unit
     }
 
+    /// From here on the draft is a new one: what is written while it streams is committed at its end.
+    fn begin_stream(&self, head: Answer) -> Performed<'_> {
+        let Some(opening) = &self.opening else {
+            return Performed::Now(no_stream(self.is_attempt));
+        };
+        let effects = self.draft.take().into_effects();
+        Performed::Later(Box::pin(async move {
+            opening.begin(head, effects).await;
+            HostReply::Unit
+        }))
+    }
+
+    fn write(&self, bytes: Vec<u8>, form: Form) -> Performed<'_> {
+        let Some(inlet) = self.opening.as_ref().and_then(|opening| opening.inlet()) else {
+            return Performed::Now(HostReply::Ended);
+        };
+        match inlet.try_write(&bytes, form) {
+            Taken::Yes => Performed::Now(HostReply::Unit),
+            Taken::Abandoned => Performed::Now(HostReply::Ended),
+            Taken::Full => Performed::Later(Box::pin(async move {
+                if inlet.write(&bytes, form).await { HostReply::Unit } else { HostReply::Ended }
+            })),
+        }
+    }
+
     fn later(&self, call: HostCall) -> Performed<'_> {
         Performed::Later(Box::pin(async move {
             self.in_time(call).await.unwrap_or_else(|error| failed(&error))
@@ -130,7 +161,9 @@ impl Live {
             call @ (HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
-            | HostCall::Cancel { .. }) => return Err(call),
+            | HostCall::Cancel { .. }
+            | HostCall::BeginStream(_)
+            | HostCall::Write { .. }) => return Err(call),
         })
     }
 
@@ -235,6 +268,11 @@ impl Live {
 impl Perform for Live {
     /// A store that answers reads at once, as SQLite does, makes most calls cost no future and no timer.
     fn perform(&self, call: HostCall) -> Performed<'_> {
+        let call = match call {
+            HostCall::BeginStream(head) => return self.begin_stream(*head),
+            HostCall::Write { bytes, form } => return self.write(bytes, form),
+            call => call,
+        };
         if let Some(key) = looks_at(&call)
             && self.must_learn(key)
         {
@@ -253,6 +291,16 @@ impl Perform for Live {
     fn held_bytes(&self) -> usize {
         self.draft.borrow().bytes()
     }
+}
+
+/// Where a result cannot be a stream.
+fn no_stream(is_event: bool) -> HostReply {
+    let message = if is_event {
+        "the handler of an event cannot give a stream: nobody would read it; only a route can"
+    } else {
+        "a route with `idempotency` cannot give a stream: its answers are kept, to be given again"
+    };
+    HostReply::Failed(HostError { code: "INVALID_ARGUMENT", message: message.into() })
 }
 
 fn expires_at(ttl: Option<Duration>) -> Option<Millis> {
@@ -285,6 +333,8 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Count { .. }
         | HostCall::Emit(_)
         | HostCall::Cancel { .. }
-        | HostCall::EndAttempt(_) => None,
+        | HostCall::EndAttempt(_)
+        | HostCall::BeginStream(_)
+        | HostCall::Write { .. } => None,
     }
 }

@@ -353,6 +353,7 @@ impl Inbox {
                 place: Some(place),
                 given,
                 timeout: handler.options.timeout.or(bounds.timeout),
+                opening: None,
             };
             failpoint::reached(Point::AttemptStarted);
             let Executed { end, effects, log } = self.executor.execute(run).await;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::api::respond::Answer;
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
@@ -93,6 +94,29 @@ pub(crate) enum HostCall {
     },
     /// Ends this attempt of an event. The script ends with it.
     EndAttempt(AttemptEnd),
+    /// The result is a stream with this head. What the run did so far is committed before it goes on.
+    BeginStream(Box<Answer>),
+    /// A piece of that stream; done when there is room for it.
+    Write {
+        /// At most `PIECE_BYTES_MAX`.
+        bytes: Vec<u8>,
+        /// What they are.
+        form: Form,
+    },
+}
+
+/// Bytes of one piece of a stream, as many as may wait for the client. What a script writes at once is cut into pieces.
+pub(crate) const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// What a piece of a stream is; that of the first names the content type, where the script does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A string.
+    Text,
+    /// A blob.
+    Bytes,
+    /// An event of an event stream.
+    Event,
 }
 
 /// One `emit`.

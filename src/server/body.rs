@@ -1,4 +1,5 @@
-//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, or bytes that are there.
+//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, or a stream that a
+//! script writes.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -6,12 +7,25 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
+use crate::execution::pipe::{Cut, Outlet};
+
 /// A body.
-#[derive(Debug)]
 pub(super) enum Body {
     Incoming(Incoming),
     /// What is not sent yet.
     Whole(Bytes),
+    /// What a run writes.
+    Piped(Outlet),
+}
+
+/// Why a body breaks off.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error(transparent)]
+    Incoming(#[from] hyper::Error),
+    /// The connection is closed in the middle, so that the client sees it too.
+    #[error("the stream was cut")]
+    Cut,
 }
 
 impl Body {
@@ -28,16 +42,21 @@ impl<T: Into<Bytes>> From<T> for Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
-            Self::Incoming(incoming) => Pin::new(incoming).poll_frame(context),
+            Self::Incoming(incoming) => {
+                Pin::new(incoming).poll_frame(context).map_err(Broken::from)
+            }
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Piped(outlet) => outlet
+                .poll_take(context)
+                .map(|taken| Some(taken?.map(Frame::data).map_err(|Cut| Broken::Cut))),
         }
     }
 
@@ -45,6 +64,7 @@ impl HttpBody for Body {
         match self {
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Whole(bytes) => bytes.is_empty(),
+            Self::Piped(_) => false,
         }
     }
 
@@ -52,6 +72,7 @@ impl HttpBody for Body {
         match self {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Piped(_) => SizeHint::default(),
         }
     }
 }

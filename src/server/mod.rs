@@ -36,6 +36,7 @@ mod request;
 mod route;
 mod router;
 mod socket;
+mod streamed;
 mod turns;
 pub(crate) mod listen;
 

@@ -1,18 +1,20 @@
 //! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Response;
 use axum::http::request::Parts;
+use axum::http::{Method, Response};
 
 use super::answer::{self, Problem};
 use super::body::Body;
 use super::recorded;
 use super::request;
 use super::router::Context;
+use super::streamed::{self, Running, Step, Stream};
 use crate::clock::{self, Millis};
-use crate::execution::{Executed, Run};
+use crate::execution::{Begun, Executed, Opening, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::api::respond::Answer;
@@ -36,6 +38,16 @@ pub(super) struct Asked {
     pub(super) ends_with_client: bool,
     /// What is answered where its documents change again and again.
     pub(super) in_conflict: Problem,
+    pub(super) streams: Streams,
+}
+
+/// Whether a result may be a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Streams {
+    No,
+    /// Nobody wants its body, so it is not written.
+    HeadOnly,
+    Yes,
 }
 
 /// What a commit of a run came to.
@@ -89,6 +101,11 @@ pub(super) async fn answer(
         timeout: None,
         ends_with_client: true,
         in_conflict: Problem::Conflict,
+        streams: match &handler.options.idempotency {
+            Some(_) => Streams::No,
+            None if parts.method == Method::HEAD => Streams::HeadOnly,
+            None => Streams::Yes,
+        },
     };
     match once {
         Some(once) => recorded::request(context, once, asked).await,
@@ -134,34 +151,35 @@ pub(super) async fn run(
     asked: Asked,
     commit: impl AsyncFn(Answer, Ran) -> Result<Ended, StoreError>,
 ) -> Response<Body> {
-    let Asked { at, input, subject, timeout, ends_with_client, in_conflict } = asked;
+    let Asked { at, input, subject, timeout, ends_with_client, in_conflict, streams } = asked;
     let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
-    let Ok(_pass) = front.inbox.enter_handler(&script.name, at, handler) else {
+    let Ok(pass) = front.inbox.enter_handler(&script.name, at, handler) else {
         return Problem::Unavailable.answer(&context.id);
     };
     let seed = fastrand::u64(..);
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
-        let run = Run {
-            generation: &context.generation,
-            script,
-            handler: at.handler,
-            input: input.clone(),
-            place: None,
-            given: Given::new(seed, subject.clone(), &script.name),
-            timeout: handler.options.timeout.or(timeout),
-        };
+        let opening = (streams != Streams::No).then(Rc::<Opening>::default);
+        let given = Given::new(seed, subject.clone(), &script.name);
+        let timeout = handler.options.timeout.or(timeout);
+        let mut running = start(context, at, input.clone(), given, timeout, opening.clone());
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
         let started_at = clock::now();
-        let Executed { end, effects, log } = tokio::select! {
+        let step = tokio::select! {
             biased;
-            executed = front.executor.execute(run) => executed,
+            step = streamed::step(&mut running, opening.as_deref()) => step,
             () = context.client.stream.left(), if ends_with_client => {
                 tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
                 return Problem::Unavailable.answer(&context.id);
             }
         };
-        let answered = match end.result {
+        let (result, effects, log, begins) = match step {
+            Step::Ended(Executed { end, effects, log }) => (end.result, effects, log, None),
+            Step::Begins(Begun { head, effects }) => {
+                (Ok(head), effects, AttemptLog::default(), opening)
+            }
+        };
+        let answered = match result {
             Ok(answered) => answered,
             Err(failure) => {
                 say_failed(context, &script.name, &failure);
@@ -169,7 +187,14 @@ pub(super) async fn run(
             }
         };
         match commit(answered, Ran { effects, started_at, log }).await {
-            Ok(Ended::Answer(response)) => return response,
+            Ok(Ended::Answer(head)) => match begins {
+                None => return head,
+                Some(opening) => {
+                    let script = Arc::clone(&script.name);
+                    let stream = Stream { head, running, opening, script, pass };
+                    return streamed::answer(context, stream, streams).await;
+                }
+            },
             Ok(Ended::Conflict) => {}
             Err(error) => {
                 tracing::error!(request = %context.id, script = %script.name, "the effects of a request could not be stored: {error}");
@@ -181,8 +206,34 @@ pub(super) async fn run(
     in_conflict.answer(&context.id)
 }
 
+/// Begins a run that owns all that it needs: one that streams goes on when its request has been answered.
+fn start(
+    context: &Context<'_>,
+    at: HandlerRef,
+    input: Input,
+    given: Given,
+    timeout: Option<Duration>,
+    opening: Option<Rc<Opening>>,
+) -> Running {
+    let (client, generation) = (Rc::clone(context.client), Rc::clone(&context.generation));
+    Box::pin(async move {
+        let (script, _) = generation.handler(at);
+        let run = Run {
+            generation: &generation,
+            script,
+            handler: at.handler,
+            input,
+            place: None,
+            given,
+            timeout,
+            opening,
+        };
+        client.front.executor.execute(run).await
+    })
+}
+
 /// One line that reads alone; what it is about stands in its fields too.
-fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
+pub(super) fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
     let request = &context.id;
     match failure {
         Failure::ThrownAnswer(_) => {}

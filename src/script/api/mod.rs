@@ -14,6 +14,7 @@ mod parallel;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod stream;
 pub(crate) mod vars;
 
 mod base64;
@@ -43,6 +44,7 @@ pub(super) fn register(module: &mut Module) {
     register::register(module);
     request::register(module);
     respond::register(module);
+    stream::register(module);
     db::register(module);
     emit::register(module);
     attempt::register(module);

@@ -41,8 +41,12 @@ impl Worker {
 
     fn with(memory: u64, stacks: usize) -> Self {
         // Generous with time, for debug builds on a busy machine; tests of the CPU budget set it.
-        let limits =
-            Limits { cpu: Duration::from_secs(20), memory, timeout: Duration::from_secs(60) };
+        let limits = Limits {
+            cpu: Duration::from_secs(20),
+            memory,
+            timeout: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        };
         Self { shared: Shared::new(), stacks: Stacks::new(memory, stacks), limits }
     }
 
@@ -176,7 +180,9 @@ impl Perform for Plain {
             | HostCall::Delete { .. }
             | HostCall::Increment { .. }
             | HostCall::Emit(_)
-            | HostCall::EndAttempt(_) => HostReply::Unit,
+            | HostCall::EndAttempt(_)
+            | HostCall::BeginStream(_)
+            | HostCall::Write { .. } => HostReply::Unit,
             HostCall::Cancel { .. } => HostReply::Bool(false),
             HostCall::Find { .. } => HostReply::Documents(vec![crate::store::Json("{}".into())]),
             HostCall::Count { .. } => HostReply::Count(7),
