@@ -10,6 +10,7 @@ mod generation;
 
 mod server;
 mod webhook;
+mod provider;
 mod inbox;
 mod execution;
 mod script;

@@ -363,3 +363,53 @@ fn what_a_stream_cannot_be_made_of_is_named() {
     ];
     crate::support::check_rows("fn twice(x) { x + x }", &rows);
 }
+
+/// Documents of the export, and what each of them brings.
+const ORDERS: usize = 50_000;
+const PAGE: usize = 1_000;
+
+/// KiB of memory that a process has had resident at most.
+fn peak_kib(rhaiway: &Rhaiway) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", rhaiway.pid())).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn the_example_exports_50_mb_in_constant_memory() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/export");
+    let config = std::fs::read_to_string(folder.join("config.toml")).unwrap();
+    // The writing of so many orders at once is the test's own doing.
+    let config = format!(
+        "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n{config}cpu_budget = \"20s\"\n"
+    );
+    let project = Project::with_config(&config, "");
+    project.write("export.rhai", std::fs::read(folder.join("export.rhai")).unwrap());
+    project.write(
+        "seed.rhai",
+        format!(
+            r#"post("/seed/{{page}}", #{{ auth: "none" }}, |req| {{
+                let note = "";
+                note.pad(980, 'x');
+                for n in 0..{PAGE} {{
+                    let id = `${{req.params.page}}-${{n}}`;
+                    db.orders.put(id, #{{ created_at: n, customer: "a \"b\", c", total: 1.5, note: note }});
+                }}
+            }});"#
+        ),
+    );
+    let rhaiway = project.start();
+    for page in 0..ORDERS / PAGE {
+        let path = format!("/seed/{page}");
+        assert_eq!(request(rhaiway.address(), "POST", &path, &[], b"").status, 204);
+    }
+    let before = peak_kib(&rhaiway);
+    let mut connection = ask(&rhaiway, "/orders.csv");
+    let answer = connection.read().unwrap();
+    assert_eq!(answer.header("content-type"), Some("text/csv; charset=utf-8"));
+    assert!(answer.body.len() > 50_000_000, "{}", answer.body.len());
+    let lines = answer.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).count();
+    assert_eq!(lines, ORDERS + 1);
+    let grown = peak_kib(&rhaiway).saturating_sub(before);
+    assert!(grown < 16 << 10, "it took {grown} KiB more than before");
+}

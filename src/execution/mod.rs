@@ -8,8 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use crate::config::Scripts;
+use crate::config::{Environment, Scripts};
 use crate::generation::Generation;
+use crate::provider::{Caller, Circumstances};
 use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
@@ -21,9 +22,11 @@ use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
 mod opening;
 mod perform;
+mod streams;
 pub(crate) mod pipe;
 
 pub(crate) use self::opening::{Begun, Opening};
+pub(crate) use crate::provider::Pieces;
 
 /// A stream that writes nothing for so long has hung; clients and proxies give up about then.
 const STREAM_IDLE: Duration = Duration::from_secs(60);
@@ -43,6 +46,8 @@ pub(crate) struct Executor {
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,
+    /// Its way to providers.
+    caller: Rc<Caller>,
 }
 
 /// What is to run.
@@ -85,6 +90,7 @@ impl Executor {
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
             memory_budget: scripts.memory_budget,
+            caller: Caller::new(),
         }))
     }
 
@@ -116,12 +122,21 @@ impl Executor {
         let is_attempt = matches!(input, Input::Event(_));
         let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
         let retention = generation.config.storage.retention;
+        let calling = perform::Calling {
+            caller: Rc::clone(&self.caller),
+            providers: generation.providers.clone(),
+            circumstances: Circumstances {
+                deadline: given.started + limits.timeout,
+                only_public: generation.config.server.environment == Environment::Production,
+            },
+        };
         let live = perform::Live::new(
             Rc::clone(&self.reader),
             retention,
             Rc::clone(&given),
             is_attempt,
             opening,
+            calling,
         );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
@@ -149,6 +164,7 @@ impl Executor {
             }
             tokio::task::yield_now().await;
         }
+        self.caller.keep(&generation.providers);
         self.compiled.borrow_mut().retain(|_, compiled| {
             generation.scripts.iter().any(|script| Arc::ptr_eq(script, &compiled.script))
         });
@@ -205,7 +221,6 @@ mod tests {
 
     use super::*;
     use crate::config::{self, How, Variables};
-    use crate::script::handler::Vars;
     use crate::script::load::{Candidate, Loader};
     use crate::store::memory::MemoryStore;
 
@@ -238,12 +253,12 @@ mod tests {
                 path: format!("scripts/{name}.rhai").into(),
                 source: (*source).into(),
                 modules: Arc::default(),
-                vars: Arc::new(Vars::new()),
+                ambient: Arc::default(),
             };
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Vec::new(), Vec::new(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(

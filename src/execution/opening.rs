@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::task::Poll;
 
 use super::pipe::{self, Inlet, Outlet};
+use crate::provider::Pieces;
 use crate::script::api::respond::Answer;
 use crate::store::Effects;
 
@@ -22,12 +23,14 @@ pub(crate) struct Begun {
     pub(crate) head: Answer,
     /// To be committed before a byte goes out.
     pub(crate) effects: Effects,
+    /// What a provider streams is all of its body, and the run is over; `None`: the run writes it.
+    pub(crate) pieces: Option<Pieces>,
 }
 
 impl Opening {
     /// The run's side: asks, and waits until it may write.
-    pub(super) async fn begin(&self, head: Answer, effects: Effects) {
-        self.asked.set(Some(Begun { head, effects }));
+    pub(super) async fn begin(&self, begun: Begun) {
+        self.asked.set(Some(begun));
         // Nobody is to be woken: who agrees drives the run, and polls it next.
         poll_fn(
             |_context| if self.inlet.get().is_some() { Poll::Ready(()) } else { Poll::Pending },

@@ -9,12 +9,15 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
-use super::opening::Opening;
+use super::opening::{Begun, Opening};
 use super::pipe::Taken;
+use super::streams::Streams;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
+use crate::provider::{Caller, Circumstances, Made, Provider};
 use crate::script::api::event;
 use crate::script::api::respond::Answer;
+use crate::script::call::ProviderCall;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
     After, AttemptEnd, Emission, Form, Given, HostCall, HostError, HostReply, When,
@@ -24,6 +27,14 @@ use crate::script::source;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
+
+/// What a run needs to call providers.
+pub(super) struct Calling {
+    pub(super) caller: Rc<Caller>,
+    /// Those of the run's generation.
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) circumstances: Circumstances,
+}
 
 /// The live performer of one run.
 pub(super) struct Live {
@@ -38,6 +49,8 @@ pub(super) struct Live {
     ended: RefCell<Option<AttemptEnd>>,
     /// Where its stream begins; `None` where its result cannot be one.
     opening: Option<Rc<Opening>>,
+    streams: Streams,
+    calling: Calling,
 }
 
 impl Live {
@@ -47,9 +60,20 @@ impl Live {
         given: Rc<Given>,
         is_attempt: bool,
         opening: Option<Rc<Opening>>,
+        calling: Calling,
     ) -> Self {
         let (draft, ended) = (RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended, opening }
+        Self {
+            reader,
+            draft,
+            retention,
+            given,
+            is_attempt,
+            ended,
+            opening,
+            streams: Streams::default(),
+            calling,
+        }
     }
 
     /// How the handler ended its attempt, if it did.
@@ -101,7 +125,30 @@ impl Live {
         };
         let effects = self.draft.take().into_effects();
         Performed::Later(Box::pin(async move {
-            opening.begin(head, effects).await;
+            opening.begin(Begun { head, effects, pieces: None }).await;
+            HostReply::Unit
+        }))
+    }
+
+    /// The run is not asked again: who agrees has all that it wants of it.
+    fn pass_stream(&self, number: u32) -> Performed<'_> {
+        let Some(opening) = &self.opening else {
+            return Performed::Now(no_stream(self.is_attempt));
+        };
+        let Some(streaming) = self.streams.take(number) else {
+            return Performed::Now(HostReply::Ended);
+        };
+        let content_type = streaming.content_type().unwrap_or("application/octet-stream");
+        let head = Answer {
+            status: 200,
+            content_type: None,
+            headers: vec![("content-type".into(), content_type.into())],
+            body: Vec::new(),
+        };
+        let pieces = Some(streaming.into_pieces());
+        let effects = self.draft.take().into_effects();
+        Performed::Later(Box::pin(async move {
+            opening.begin(Begun { head, effects, pieces }).await;
             HostReply::Unit
         }))
     }
@@ -158,10 +205,14 @@ impl Live {
                 Err(error) => HostReply::Failed(error),
             },
             HostCall::EndAttempt(end) => self.end_attempt(end),
-            call @ (HostCall::Sleep(_)
+            call @ (HostCall::Provider(_)
+            | HostCall::Health(_)
+            | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
             | HostCall::Cancel { .. }
+            | HostCall::ReadStream { .. }
+            | HostCall::PassStream(_)
             | HostCall::BeginStream(_)
             | HostCall::Write { .. }) => return Err(call),
         })
@@ -186,7 +237,26 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
+            Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
+            Err(HostCall::Health(_name)) => Ok(HostReply::Unit),
             Err(_answered_at_once) => Ok(HostReply::Unit),
+        }
+    }
+
+    async fn call(&self, call: &ProviderCall) -> HostReply {
+        let Calling { caller, providers, circumstances } = &self.calling;
+        let Some(provider) = providers.iter().find(|provider| provider.name == call.provider)
+        else {
+            let message = format!("config.toml has no provider `{}` any more", call.provider);
+            return HostReply::Failed(HostError {
+                code: "CONFIGURATION_ERROR",
+                message: message.into(),
+            });
+        };
+        match caller.call(provider, call, *circumstances).await {
+            Ok(Made::Called(called)) => HostReply::Called(Box::new(called)),
+            Ok(Made::Streaming(streaming)) => self.streams.add(streaming),
+            Err(error) => HostReply::CallFailed(Box::new(error)),
         }
     }
 
@@ -271,6 +341,10 @@ impl Perform for Live {
         let call = match call {
             HostCall::BeginStream(head) => return self.begin_stream(*head),
             HostCall::Write { bytes, form } => return self.write(bytes, form),
+            HostCall::PassStream(number) => return self.pass_stream(number),
+            HostCall::ReadStream { stream, part } => {
+                return Performed::Later(Box::pin(self.streams.read(stream, part)));
+            }
             call => call,
         };
         if let Some(key) = looks_at(&call)
@@ -325,7 +399,9 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Insert { key, .. }
         | HostCall::Patch { key, .. }
         | HostCall::Put { key, if_newer: Some(_), .. } => Some(key),
-        HostCall::Sleep(_)
+        HostCall::Provider(_)
+        | HostCall::Health(_)
+        | HostCall::Sleep(_)
         | HostCall::Put { if_newer: None, .. }
         | HostCall::Delete { .. }
         | HostCall::Increment { .. }
@@ -334,6 +410,8 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Emit(_)
         | HostCall::Cancel { .. }
         | HostCall::EndAttempt(_)
+        | HostCall::ReadStream { .. }
+        | HostCall::PassStream(_)
         | HostCall::BeginStream(_)
         | HostCall::Write { .. } => None,
     }

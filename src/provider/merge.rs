@@ -7,7 +7,6 @@ use serde_json::{Map, Value};
 #[derive(Debug, Default)]
 pub(super) struct Message {
     fields: Map<String, Value>,
-    finish_reason: Option<Value>,
     /// Of the responses API, which says the whole at its end.
     response: Option<Value>,
 }
@@ -27,18 +26,10 @@ impl Message {
             if choice.get("index").and_then(Value::as_u64).unwrap_or(0) != 0 {
                 continue;
             }
-            if let Some(reason) = choice.get("finish_reason").filter(|reason| !reason.is_null()) {
-                self.finish_reason = Some(reason.clone());
-            }
             if let Some(delta) = choice.get("delta").and_then(Value::as_object) {
                 merge(&mut self.fields, delta);
             }
         }
-    }
-
-    /// Why the model stopped, where it has said so.
-    pub(super) fn finish_reason(&self) -> Option<&Value> {
-        self.finish_reason.as_ref()
     }
 
     /// All of it. `content` is there, as in an answer that is not streamed.
@@ -145,17 +136,19 @@ mod tests {
             { "id": "call_b", "type": "function", "function": { "name": "time", "arguments": "{}" } },
         ] });
         assert_eq!(merged(&deltas), expected);
-        let older = [json!({ "function_call": { "name": "f", "arguments": "{" } }), json!({ "function_call": { "arguments": "}" } })];
+        let older = [
+            json!({ "function_call": { "name": "f", "arguments": "{" } }),
+            json!({ "function_call": { "arguments": "}" } }),
+        ];
         assert_eq!(merged(&older)["function_call"], json!({ "name": "f", "arguments": "{}" }));
     }
 
     #[test]
-    fn only_the_first_choice_counts_and_its_reason_is_kept() {
+    fn of_several_choices_the_first_is_the_message() {
         let mut message = Message::default();
         message.add(&json!({ "choices": [{ "index": 1, "delta": { "content": "no" }, "finish_reason": "length" }] }));
         message.add(&json!({ "choices": [{ "index": 0, "delta": { "content": "yes" }, "finish_reason": null }] }));
         message.add(&json!({ "choices": [{ "index": 0, "delta": {}, "finish_reason": "stop" }] }));
-        assert_eq!(message.finish_reason(), Some(&json!("stop")));
         assert_eq!(message.whole()["content"], "yes");
     }
 
@@ -163,7 +156,9 @@ mod tests {
     fn the_responses_api_says_the_whole_at_its_end() {
         let mut message = Message::default();
         message.add(&json!({ "type": "response.output_text.delta", "delta": "Hi" }));
-        message.add(&json!({ "type": "response.completed", "response": { "id": "resp_1", "output": [] } }));
+        message.add(
+            &json!({ "type": "response.completed", "response": { "id": "resp_1", "output": [] } }),
+        );
         assert_eq!(message.whole(), json!({ "id": "resp_1", "output": [] }));
     }
 }

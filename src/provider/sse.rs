@@ -192,7 +192,10 @@ mod tests {
         assert_eq!(ended, Ok(()));
         let told: Vec<_> =
             events.iter().map(|event| (&*event.kind, &*event.id, event.retry)).collect();
-        assert_eq!(told, [("x", "1", Some(3000)), ("", "1", None), ("", "1", None), ("", "", None)]);
+        assert_eq!(
+            told,
+            [("x", "1", Some(3000)), ("", "1", None), ("", "1", None), ("", "", None)]
+        );
     }
 
     #[test]
@@ -211,7 +214,8 @@ mod tests {
 
     #[test]
     fn v25_an_end_in_the_middle_is_an_error_and_not_a_silent_end() {
-        let cut = ["data: a\n", "data: a", "data", "event: x\n", ": hi", "data: \u{e4}\n\ndata: \u{e4}"];
+        let cut =
+            ["data: a\n", "data: a", "data", "event: x\n", ": hi", "data: \u{e4}\n\ndata: \u{e4}"];
         for text in cut {
             assert_eq!(events(&[text.as_bytes()]).1, Err(Malformed::Cut), "{text:?}");
         }

@@ -59,6 +59,7 @@ pub(super) struct Bounds {
 pub(super) struct Tap {
     parser: Parser,
     usage: Option<Value>,
+    finish_reason: Option<Value>,
     ended: bool,
 }
 
@@ -100,6 +101,10 @@ impl Tap {
         };
         if let Some(usage) = usage_in(&chunk) {
             self.usage = Some(usage.clone());
+        }
+        let reason = chunk.pointer("/choices/0/finish_reason");
+        if let Some(reason) = reason.filter(|reason| !reason.is_null()) {
+            self.finish_reason = Some(reason.clone());
         }
         if let Some(error) = error_in(&event.kind, &chunk) {
             self.ended = true;
@@ -157,6 +162,11 @@ impl Reading {
     /// What it used, where it has said so.
     pub(super) fn usage(&self) -> Option<&Value> {
         self.tap.usage()
+    }
+
+    /// Why the model stopped, where it has said so.
+    pub(super) fn finish_reason(&self) -> Option<&Value> {
+        self.tap.finish_reason.as_ref()
     }
 
     /// The next bytes as they came, for a client; what they used is counted on the way.
@@ -286,11 +296,13 @@ mod tests {
         assert_eq!(chunks(&[openai]).await, told(json!({ "message": "overloaded" })));
         let named = "event: error\ndata: {\"message\":\"no\"}\n\n";
         assert_eq!(chunks(&[named]).await, told(json!({ "message": "no" })));
-        let failed = "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}\n\n";
+        let failed =
+            "data: {\"type\":\"response.failed\",\"response\":{\"error\":{\"code\":\"x\"}}}\n\n";
         assert_eq!(chunks(&[failed]).await, told(json!({ "code": "x" })));
 
-        let mut reading =
-            of(&["data: {\"choices\":[{}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"total_tokens\":7}}\n\ndata: [DONE]\n\n"]);
+        let mut reading = of(&[
+            "data: {\"choices\":[{}],\"usage\":null}\n\ndata: {\"choices\":[],\"usage\":{\"total_tokens\":7}}\n\ndata: [DONE]\n\n",
+        ]);
         assert_eq!(read(&mut reading).await.unwrap().len(), 1);
         assert_eq!(reading.usage(), Some(&json!({ "total_tokens": 7 })));
     }
@@ -306,7 +318,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_it_used_is_counted_while_its_bytes_go_on_unchanged() {
-        let pieces = ["data: {\"type\":\"response.comp", "leted\",\"response\":{\"usage\":{\"total_tokens\":3}}}\n", "\n\u{1f600} no event"];
+        let pieces = [
+            "data: {\"type\":\"response.comp",
+            "leted\",\"response\":{\"usage\":{\"total_tokens\":3}}}\n",
+            "\n\u{1f600} no event",
+        ];
         let mut reading = of(&pieces);
         let mut seen = Vec::new();
         while let Some(bytes) = reading.bytes().await.unwrap() {
@@ -358,10 +374,14 @@ mod tests {
         let closed = Rc::new(Cell::new(0));
         let source = |piece: &'static str| -> Source {
             let noted = Noted(Rc::clone(&closed));
-            Box::pin(stream::iter([Ok(Bytes::from_static(piece.as_bytes()))]).chain(stream::pending()).map(move |piece| {
-                let _held = &noted;
-                piece
-            }))
+            Box::pin(
+                stream::iter([Ok(Bytes::from_static(piece.as_bytes()))])
+                    .chain(stream::pending())
+                    .map(move |piece| {
+                        let _held = &noted;
+                        piece
+                    }),
+            )
         };
         let mut failed = Reading::new(source("data: {\"error\":1}\n\n"), BOUNDS);
         assert!(failed.chunk().await.is_err());
@@ -373,8 +393,9 @@ mod tests {
     #[tokio::test]
     async fn a_message_is_put_together_from_its_pieces() {
         let text = "data: {\"choices\":[{\"delta\":{\"content\":\"Hel\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"lo\"},\"finish_reason\":\"stop\"}]}\n\ndata: [DONE]\n\n";
-        let message = of(&[text]).message().await.unwrap();
-        assert_eq!(message.finish_reason(), Some(&json!("stop")));
+        let mut reading = of(&[text]);
+        let message = reading.message().await.unwrap();
+        assert_eq!(reading.finish_reason(), Some(&json!("stop")));
         assert_eq!(message.whole(), json!({ "role": "assistant", "content": "Hello" }));
     }
 }

@@ -17,8 +17,10 @@ use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
 use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
+use crate::provider::Provider;
 use crate::script::coroutine;
-use crate::script::handler::Script;
+use crate::script::handler::{Ambient, Script};
+use crate::script::providers::ProviderNames;
 use crate::server::listen::{self, ListenError};
 use crate::server::{Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
@@ -96,6 +98,17 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
         }
     }
     (webhooks, problems)
+}
+
+/// Providers of a config.
+pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
+    config.providers.iter().map(|declared| Arc::new(Provider::new(declared))).collect()
+}
+
+/// What config gives to scripts.
+fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
+    let offers = providers.iter().map(|provider| (Arc::clone(&provider.name), provider.offers()));
+    Ambient { vars: config.vars.clone(), providers: ProviderNames::new(offers.collect()) }
 }
 
 impl Runtime {

@@ -11,6 +11,7 @@ use ring::digest;
 use super::imports::Imports;
 pub(crate) use super::lint::{Emits, Emitted, Query};
 pub(crate) use super::parts::Parts;
+use super::providers::ProviderNames;
 use super::source;
 use crate::backoff::Backoff;
 use crate::schedule::Schedule;
@@ -33,8 +34,8 @@ pub(crate) struct Script {
     pub(crate) modules: Arc<Sources>,
     /// Which of them: when one of these changes, the script is loaded anew.
     pub(crate) imports: Imports,
-    /// What `vars` gives, with which it was loaded.
-    pub(crate) vars: Arc<Vars>,
+    /// What config gives to scripts, with which it was loaded.
+    pub(crate) ambient: Arc<Ambient>,
     /// In the order of registration.
     pub(crate) handlers: Vec<Handler>,
     /// The searches for documents that are written out in it.
@@ -75,6 +76,15 @@ pub(super) fn version(source: &str, modules: &Sources) -> Arc<str> {
 
 /// `[vars]` of config.
 pub(crate) type Vars = BTreeMap<Box<str>, serde_json::Value>;
+
+/// What config gives to every script; where it changes, all are loaded anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ambient {
+    /// What `vars` gives.
+    pub(crate) vars: Vars,
+    /// Which providers can be called, and what each offers by name.
+    pub(crate) providers: ProviderNames,
+}
 
 /// Which parts of an event a script names; the others are not filled in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::api::respond::Answer;
+use super::call::{CallError, Called, Health, ProviderCall, StreamPart};
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
 
-/// What a script asks. Provider calls will be further variants.
+/// What a script asks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostCall {
     /// Waits.
@@ -94,6 +95,19 @@ pub(crate) enum HostCall {
     },
     /// Ends this attempt of an event. The script ends with it.
     EndAttempt(AttemptEnd),
+    /// Calls a provider.
+    Provider(Box<ProviderCall>),
+    /// How the provider of that name is doing.
+    Health(Arc<str>),
+    /// Reads on in an answer that comes as a stream.
+    ReadStream {
+        /// Its number in the run.
+        stream: u32,
+        /// What is wanted of it.
+        part: StreamPart,
+    },
+    /// The result is what is left of that stream. What the run did so far is committed; then the run is over.
+    PassStream(u32),
     /// The result is a stream with this head. What the run did so far is committed before it goes on.
     BeginStream(Box<Answer>),
     /// A piece of that stream; done when there is room for it.
@@ -186,8 +200,20 @@ pub(crate) enum HostReply {
     Document(Option<Json>),
     /// Several, each with its `id` inside.
     Documents(Vec<Json>),
+    /// An answer that comes as a stream, by its number in the run.
+    Streaming(u32),
+    /// A part of a stream, or the end of it.
+    Chunk(Option<Json>),
     /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
     RunHere,
+    /// What a provider answered.
+    Called(Box<Called>),
+    /// How a provider is doing.
+    Health(Box<Health>),
+    /// Why a provider did not; thrown into the script as a map, which may catch it.
+    CallFailed(Box<CallError>),
+    /// What was asked has ended the attempt, and nothing in the script can catch that: it waits at a gate.
+    AttemptEnded,
     /// Thrown into the script as a map with `code` and `message`; the script may catch it.
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.

@@ -15,7 +15,7 @@ use super::Ending;
 use super::api::event::{self, EventInput};
 use super::api::request::{self, RequestInput};
 use super::api::respond::{self, Answer};
-use super::api::stream;
+use super::api::{provider, stream};
 use super::compiled::Compiled;
 use super::coroutine::{Coroutine, Stacks};
 use super::diagnose::{self, Circumstances};
@@ -201,7 +201,10 @@ fn finish(
         .and_then(|value| compiled.call(handler, value, second_of(input)))
         .and_then(|result| match stream::of(result) {
             Ok(streamed) => streamed.write(compiled.engine()),
-            Err(result) => memory::handed_out(|| respond::answer(&result)),
+            Err(result) => match provider::stream::of(result) {
+                Ok(streaming) => streaming.pass(),
+                Err(result) => memory::handed_out(|| respond::answer(&result)),
+            },
         });
     result.map_err(|error| memory::uncharged(|| failure(compiled, limits, &error)))
 }

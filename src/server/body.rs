@@ -1,5 +1,5 @@
-//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, or a stream that a
-//! script writes.
+//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, or a stream: one
+//! that a script writes, or one of a provider that goes through.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
+use crate::execution::Pieces;
 use crate::execution::pipe::{Cut, Outlet};
 
 /// A body.
@@ -16,6 +17,11 @@ pub(super) enum Body {
     Whole(Bytes),
     /// What a run writes.
     Piped(Outlet),
+    /// What a provider sends, as long as the client is there.
+    Passed {
+        pieces: Pieces,
+        left: Pin<Box<dyn Future<Output = ()>>>,
+    },
 }
 
 /// Why a body breaks off.
@@ -57,6 +63,14 @@ impl HttpBody for Body {
             Self::Piped(outlet) => outlet
                 .poll_take(context)
                 .map(|taken| Some(taken?.map(Frame::data).map_err(|Cut| Broken::Cut))),
+            Self::Passed { pieces, left } => {
+                // While nothing comes nothing is written either, and only this tells that nobody waits any more.
+                if left.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Some(Err(Broken::Cut)));
+                }
+                let piece = pieces.as_mut().poll_next(context);
+                piece.map(|piece| Some(piece?.map(Frame::data).map_err(|_said| Broken::Cut)))
+            }
         }
     }
 
@@ -64,7 +78,7 @@ impl HttpBody for Body {
         match self {
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Piped(_) => false,
+            Self::Piped(_) | Self::Passed { .. } => false,
         }
     }
 
@@ -72,7 +86,7 @@ impl HttpBody for Body {
         match self {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Piped(_) => SizeHint::default(),
+            Self::Piped(_) | Self::Passed { .. } => SizeHint::default(),
         }
     }
 }

@@ -175,8 +175,8 @@ pub(super) async fn run(
         };
         let (result, effects, log, begins) = match step {
             Step::Ended(Executed { end, effects, log }) => (end.result, effects, log, None),
-            Step::Begins(Begun { head, effects }) => {
-                (Ok(head), effects, AttemptLog::default(), opening)
+            Step::Begins(Begun { head, effects, pieces }) => {
+                (Ok(head), effects, AttemptLog::default(), opening.map(|opening| (opening, pieces)))
             }
         };
         let answered = match result {
@@ -189,7 +189,8 @@ pub(super) async fn run(
         match commit(answered, Ran { effects, started_at, log }).await {
             Ok(Ended::Answer(head)) => match begins {
                 None => return head,
-                Some(opening) => {
+                Some((_, Some(pieces))) => return streamed::pass(context, head, pieces, streams),
+                Some((opening, None)) => {
                     let script = Arc::clone(&script.name);
                     let stream = Stream { head, running, opening, script, pass };
                     return streamed::answer(context, stream, streams).await;

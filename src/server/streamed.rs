@@ -16,7 +16,7 @@ use super::body::Body;
 use super::route::{self, Streams};
 use super::router::Context;
 use super::{Client, Counted};
-use crate::execution::{Begun, Executed, Opening};
+use crate::execution::{Begun, Executed, Opening, Pieces};
 use crate::generation::Pinned;
 use crate::inbox::Pass;
 use crate::script::host_call::Form;
@@ -98,6 +98,22 @@ pub(super) async fn answer(
         let _counted = Counted::new(&client.front.under_way);
         rest.write(running, ended).await;
     });
+    head
+}
+
+/// Answers with what a provider streams. Its run is over.
+pub(super) fn pass(
+    context: &Context<'_>,
+    mut head: Response<Body>,
+    pieces: Pieces,
+    streams: Streams,
+) -> Response<Body> {
+    name_content(head.headers_mut(), Form::Bytes);
+    if streams != Streams::HeadOnly {
+        let client = Rc::clone(context.client);
+        let left = Box::pin(async move { client.stream.left().await });
+        *head.body_mut() = Body::Passed { pieces, left };
+    }
     head
 }
 

@@ -51,7 +51,7 @@ pub(crate) struct Response {
 
 impl Answer {
     /// One that says nothing but its status.
-    pub(super) fn empty(status: u16) -> Self {
+    pub(in crate::script) fn empty(status: u16) -> Self {
         Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }
     }
 }

@@ -11,7 +11,7 @@ use rhai::Dynamic;
 use super::Ending;
 use super::compiled::Compiled;
 use super::coroutine::Stacks;
-use super::handler::{Sources, Vars};
+use super::handler::Sources;
 use super::host::Shared;
 use super::host_call::{Given, HostCall, HostReply};
 use super::load::{Candidate, Loader};
@@ -151,7 +151,7 @@ fn candidate(source: &str, modules: &[(&str, &str)]) -> Candidate {
         path: "scripts/test.rhai".into(),
         source: source.into(),
         modules: Arc::new(modules),
-        vars: Arc::new(Vars::new()),
+        ambient: Arc::default(),
     }
 }
 
@@ -182,7 +182,9 @@ impl Perform for Plain {
             | HostCall::Emit(_)
             | HostCall::EndAttempt(_)
             | HostCall::BeginStream(_)
+            | HostCall::PassStream(_)
             | HostCall::Write { .. } => HostReply::Unit,
+            HostCall::ReadStream { .. } => HostReply::Chunk(None),
             HostCall::Cancel { .. } => HostReply::Bool(false),
             HostCall::Find { .. } => HostReply::Documents(vec![crate::store::Json("{}".into())]),
             HostCall::Count { .. } => HostReply::Count(7),
