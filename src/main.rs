@@ -26,6 +26,8 @@ mod id;
 mod json;
 mod memory;
 mod outbound;
+mod rate;
+mod redact;
 mod schedule;
 mod units;
 

@@ -14,6 +14,7 @@ mod payloads;
 mod routes;
 mod streams;
 mod auth;
+mod limits;
 mod readme;
 mod webhooks;
 mod scripting;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Small words that many use, and that use nothing else of ours but each other.
-const LEAVES: [&str; 11] = [
+const LEAVES: [&str; 13] = [
     "backoff",
     "catalogue",
     "clock",
@@ -16,6 +16,8 @@ const LEAVES: [&str; 11] = [
     "json",
     "memory",
     "outbound",
+    "rate",
+    "redact",
     "schedule",
     "units",
 ];
@@ -24,6 +26,8 @@ const LEAVES: [&str; 11] = [
 /// except for what `EXCEPTIONS` says. `runtime` and `cli` compose and may name all above; nobody may name them.
 const MAY_NAME: [(&str, &[&str]); 13] = [
     ("config", &[]),
+    // Does not know that scripts exist.
+    ("provider", &["config"]),
     // Cannot run code.
     ("store", &[]),
     // Gets its sources as text and asks with values: of `store` it knows documents and effects as data, and it does no I/O.

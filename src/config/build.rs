@@ -514,7 +514,7 @@ fn json(value: &toml::Value) -> Option<serde_json::Value> {
 }
 
 /// `http://` or `https://`, a host in lower case, perhaps a port, and nothing else.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
         return false;
     };

@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
+use super::credentials;
+
 /// A value and its place. It may be of any type, so that a wrong one is answered in our words and beside all others.
 pub(super) type Written = Spanned<Value>;
 /// A list and its place, its values with their own.
@@ -168,6 +170,8 @@ pub(super) struct Provider {
     pub(super) private_network: Option<Written>,
     /// The variable that holds the key, of `clerk`, `stripe` and `openai`. Default: none, not configured.
     pub(super) api_key_env: Option<Written>,
+    /// How it is told who calls, where that is no `api_key_env`.
+    pub(super) auth: Option<Spanned<credentials::Auth>>,
     /// Headers that every call carries; no secrets. Default: none.
     pub(super) headers: Option<Written>,
     /// The file that names its operations, of `http` only. Default: none.
@@ -241,6 +245,10 @@ pub(super) fn keys(path: &[String]) -> Option<&'static [&'static str]> {
         ["providers", _] => Some(keys_of::<Provider>()),
         ["providers", _, "error_when"] => Some(keys_of::<ErrorWhen>()),
         ["db", _] => Some(keys_of::<Documents>()),
+        ["providers", _, "auth"] => Some(keys_of::<credentials::Auth>()),
+        ["providers", _, "auth", "oauth2"] => Some(keys_of::<credentials::OAuth2>()),
+        ["providers", _, "auth", "github_app"] => Some(keys_of::<credentials::GithubApp>()),
+        ["providers", _, "auth", "jwt_bearer"] => Some(keys_of::<credentials::JwtBearer>()),
         _ => None,
     }
 }
@@ -255,6 +263,10 @@ pub(super) const TABLES: &[(&[&str], &str)] = &[
     (&["webhooks", "NAME"], "[webhooks.NAME]"),
     (&["webhooks", "NAME", "retry"], "retry of [webhooks.NAME]"),
     (&["providers", "NAME"], "[providers.NAME]"),
+    (&["providers", "NAME", "auth"], "auth of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "oauth2"], "auth.oauth2 of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "github_app"], "auth.github_app of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "jwt_bearer"], "auth.jwt_bearer of [providers.NAME]"),
     (&["providers", "NAME", "error_when"], "error_when of [providers.NAME]"),
     (&["db", "NAME"], "[db.NAME]"),
 ];

@@ -16,6 +16,8 @@ mod fill;
 mod build;
 mod webhooks;
 mod providers;
+mod credentials;
+mod secret_variable;
 mod db;
 mod check;
 pub(crate) mod live;
@@ -28,6 +30,7 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::build::load_text;
 pub(crate) use self::build::{How, load};
+pub(crate) use self::credentials::{Asserted, Credentials, Token};
 pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;
@@ -226,8 +229,8 @@ pub(crate) struct Provider {
     pub(crate) also: Vec<url::Url>,
     /// Whether its name may lead to an address of a private network.
     pub(crate) private_network: bool,
-    /// Its key, or the variable that lacks it.
-    pub(crate) api_key: Option<Result<Secret, Box<str>>>,
+    /// How it is told who calls.
+    pub(crate) credentials: Option<Credentials>,
     /// That every call carries; names in lower case.
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
     /// The file that names its operations.

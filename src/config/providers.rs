@@ -9,11 +9,11 @@ use url::Url;
 
 use super::build::Build;
 use super::check::Key;
-use super::env::is_variable_name;
 use super::file;
 use super::read::quoted;
-use super::secret::{Secret, is_value, unusable};
-use super::{BaseUrl, ErrorWhen, Provider, ProviderKind, Variable};
+use super::secret::{Secret, unusable};
+use super::secret_variable::{NoSecret, Wanted};
+use super::{BaseUrl, ErrorWhen, Provider, ProviderKind, credentials};
 use crate::frame::Frame;
 use crate::json::Pointer;
 
@@ -65,7 +65,13 @@ impl One<'_, '_, '_> {
             .size(key("max_response"), table.max_response.as_ref(), RESPONSE)
             .unwrap_or(RESPONSE_DEFAULT);
         let private = self.build.check.flag(key("private_network"), table.private_network.as_ref());
-        let api_key = self.api_key();
+        let provider = credentials::Provider { name: self.name, shown: &shown };
+        let credentials = credentials::read(
+            self.build,
+            provider,
+            table.api_key_env.as_ref(),
+            table.auth.as_ref(),
+        );
         let place = self.build.check.report.place(self.name.span(), "");
         Provider {
             name: self.name.get_ref().as_str().into(),
@@ -73,7 +79,7 @@ impl One<'_, '_, '_> {
             base_url: self.base_url(kind),
             also: self.also(),
             private_network: private.unwrap_or(false),
-            api_key,
+            credentials,
             headers: self.headers(),
             descriptor: self.descriptor(kind),
             error_when: self.error_when(),
@@ -180,14 +186,31 @@ impl One<'_, '_, '_> {
         let key = Key { table: &self.shown, name: "base_url_env" };
         let must = "the name of the variable that holds the URL";
         let (name, span) = self.build.check.text(key, Some(written), must)?;
-        if !is_variable_name(name) || is_value(name) {
-            let label = "this is no name; a URL that is no secret belongs into `base_url`";
-            return self.build.check.reject(key, span, must, label);
-        }
         let name = name.to_owned();
-        let purpose = format!("URL of provider `{}`", self.name.get_ref());
-        let Some(secret) = self.secret(&name, purpose, span.clone()) else {
-            return Some(BaseUrl::Missing(name.as_str().into()));
+        if !self.build.names_a_variable(key, &name, span.clone(), "SLACK_HOOK=https://…") {
+            return None;
+        }
+        let wanted = Wanted {
+            name: &name,
+            span: span.clone(),
+            purpose: format!("URL of provider `{}`", self.name.get_ref()),
+            required: true,
+            unusable,
+        };
+        let secret = match self.build.secret_variable(wanted) {
+            Ok((value, _)) => Secret::new(&name, value),
+            Err(NoSecret::Told) => return Some(BaseUrl::Missing(name.as_str().into())),
+            Err(NoSecret::Unset) => {
+                let title = format!(
+                    "provider `{}` is not configured: `{name}` is not set",
+                    self.name.get_ref()
+                );
+                let help = self.build.set_them();
+                let report = &mut self.build.check.report;
+                let frame = Frame::warning("E0110", title).at(report.place(span, "")).help(help);
+                report.notes.push(frame);
+                return Some(BaseUrl::Missing(name.as_str().into()));
+            }
         };
         match base_url(secret.expose()) {
             Ok(_) => Some(BaseUrl::Secret(secret)),
@@ -201,66 +224,6 @@ impl One<'_, '_, '_> {
                 Some(BaseUrl::Missing(name.as_str().into()))
             }
         }
-    }
-
-    /// The variable's value, where it can be used; what keeps it from being used is noted.
-    fn secret(&mut self, name: &str, purpose: String, span: Range<usize>) -> Option<Secret> {
-        let found = self.build.variables.find(name, self.build.development);
-        let value = found.and_then(|(value, _)| value);
-        let why = match found {
-            Some((None, _)) => Some("it is not UTF-8"),
-            Some((Some(value), _)) => unusable(value),
-            None => None,
-        };
-        let source = found.map(|(_, source)| source);
-        self.build.asked.push(Variable {
-            name: name.into(),
-            purpose,
-            required: true,
-            source,
-            unusable: why,
-        });
-        let report = &mut self.build.check.report;
-        match (value, why, source) {
-            (Some(value), None, _) => return Some(Secret::new(name, value.to_owned())),
-            (_, Some(why), Some(source)) => {
-                let title = format!("`{name}` from {source} is not used: {why}");
-                let frame = Frame::warning("E0110", title).at(report.place(span, ""));
-                report.notes.push(frame.note("its value is never shown"));
-            }
-            _ => {
-                let title = format!(
-                    "provider `{}` is not configured: `{name}` is not set",
-                    self.name.get_ref()
-                );
-                let file = if self.build.development { "`.dev.vars`" } else { "`.env`" };
-                let help =
-                    format!("set it in the environment or in {file}; until then its calls fail");
-                report
-                    .notes
-                    .push(Frame::warning("E0110", title).at(report.place(span, "")).help(help));
-            }
-        }
-        None
-    }
-
-    fn api_key(&mut self) -> Option<Result<Secret, Box<str>>> {
-        let written = self.table.api_key_env.as_ref()?;
-        let key = Key { table: &self.shown, name: "api_key_env" };
-        let must = "the name of the variable that holds the key";
-        let (name, span) = self.build.check.text(key, Some(written), must)?;
-        if !is_variable_name(name) || is_value(name) {
-            let label = if is_value(name) {
-                "this looks like the key itself"
-            } else {
-                "a name has letters, digits and `_`"
-            };
-            self.build.check.report.hide(span.clone());
-            return self.build.check.reject(key, span, must, label);
-        }
-        let name = name.to_owned();
-        let purpose = format!("key of provider `{}`", self.name.get_ref());
-        Some(self.secret(&name, purpose, span).ok_or_else(|| name.as_str().into()))
     }
 
     fn also(&mut self) -> Vec<Url> {

@@ -7,9 +7,10 @@ use url::Url;
 
 use crate::config;
 use crate::config::{BaseUrl, ProviderKind};
-use crate::script::providers::Offers;
+use crate::script::providers::Tree;
 
 mod call;
+mod credentials;
 mod error;
 mod exchange;
 mod merge;
@@ -45,14 +46,14 @@ impl Provider {
     }
 
     /// What scripts may call by name.
-    pub(crate) fn offers(&self) -> Arc<Offers> {
+    pub(crate) fn offers(&self) -> Arc<Tree> {
         Arc::default()
     }
 
     /// The variable without which nothing can be called.
     pub(crate) fn missing(&self) -> Option<&str> {
-        match (&self.config.base_url, &self.config.api_key) {
-            (Some(BaseUrl::Missing(variable)), _) | (_, Some(Err(variable))) => Some(variable),
+        match &self.config.base_url {
+            Some(BaseUrl::Missing(variable)) => Some(variable),
             _ => None,
         }
     }

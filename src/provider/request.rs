@@ -187,12 +187,6 @@ fn headers(provider: &Provider, options: &CallOptions) -> Result<HeaderMap, Trou
         };
         headers.insert(name, value);
     }
-    if let Some(Ok(key)) = &provider.config.api_key {
-        let mut value = HeaderValue::try_from(format!("Bearer {}", key.expose()))
-            .map_err(|_| Trouble::new(What::NotConfigured, "the key holds what no header can"))?;
-        value.set_sensitive(true);
-        headers.insert(AUTHORIZATION, value);
-    }
     Ok(headers)
 }
 

@@ -20,9 +20,8 @@ use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::provider::Provider;
 use crate::script::coroutine;
 use crate::script::handler::{Ambient, Script};
-use crate::script::providers::ProviderNames;
 use crate::server::listen::{self, ListenError};
-use crate::server::{Process, Turns};
+use crate::server::{Limits, Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -108,7 +107,7 @@ pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
 /// What config gives to scripts.
 fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
     let offers = providers.iter().map(|provider| (Arc::clone(&provider.name), provider.offers()));
-    Ambient { vars: config.vars.clone(), providers: ProviderNames::new(offers.collect()) }
+    Ambient { vars: config.vars.clone(), providers: Arc::new(offers.collect()) }
 }
 
 impl Runtime {
@@ -173,6 +172,7 @@ impl Runtime {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
+                        limits: Limits::default(),
                         differs: ArcSwap::default(),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));

@@ -15,6 +15,7 @@ use super::providers::ProviderNames;
 use super::source;
 use crate::backoff::Backoff;
 use crate::schedule::Schedule;
+use crate::units::Rate;
 
 /// Source texts by path below the scripts folder, such as `lib/money.rhai`.
 pub(crate) type Sources = BTreeMap<Arc<str>, Arc<str>>;
@@ -83,7 +84,7 @@ pub(crate) struct Ambient {
     /// What `vars` gives.
     pub(crate) vars: Vars,
     /// Which providers can be called, and what each offers by name.
-    pub(crate) providers: ProviderNames,
+    pub(crate) providers: Arc<ProviderNames>,
 }
 
 /// Which parts of an event a script names; the others are not filled in.
@@ -210,6 +211,8 @@ pub(crate) struct Options {
     pub(crate) auth: Option<Box<str>>,
     /// Wall time of one run.
     pub(crate) timeout: Option<Duration>,
+    /// How often one caller may ask a route; all of them hold.
+    pub(crate) rate_limit: Option<Arc<[Rate]>>,
     /// Bytes of a route's request.
     pub(crate) max_body: Option<u64>,
     /// Of a webhook's handler.

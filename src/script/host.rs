@@ -81,7 +81,7 @@ pub(crate) fn engine(
 /// The names that exist beside a script's own, for compiling under strict variables.
 pub(crate) fn known_names(ambient: &Ambient) -> Scope<'static> {
     let mut scope = Scope::new();
-    for name in ambient.providers.names() {
+    for name in ambient.providers.keys() {
         scope.push_dynamic(name.as_ref(), Dynamic::UNIT);
     }
     for name in OBJECTS {
@@ -99,7 +99,7 @@ fn answer_names(engine: &mut Engine, ambient: &Arc<Ambient>) {
     let ambient = Arc::clone(ambient);
     engine.on_var(move |name, _index, context| {
         let is_object = OBJECTS.contains(&name);
-        let provider = if is_object { None } else { ambient.providers.get(name) };
+        let provider = if is_object { None } else { ambient.providers.get_key_value(name) };
         if !is_object && provider.is_none() || context.scope().contains(name) {
             return Ok(None);
         }

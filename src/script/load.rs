@@ -184,6 +184,7 @@ fn modules_of(shared: &Shared, candidate: &Candidate) -> Modules {
     let engine =
         host::engine(shared, &candidate.modules, &candidate.ambient, host::COMPILE_DEADLINE);
     let mut names = Names::of(&engine, &host::known_names(&candidate.ambient));
+    names.providers = Arc::clone(&candidate.ambient.providers);
     let (mut broken, mut emits) = (BTreeMap::new(), lint::Emits::default());
     for (path, source) in &*candidate.modules {
         match host::compile(&engine, &candidate.ambient, path, source, host::COMPILE_DEADLINE) {

@@ -1,87 +1,163 @@
-//! What scripts may say of providers, as plain data: their names, and what each of them offers by name. The loader and `check` judge calls by it,
-//! and a call is taken apart by it; how a provider is reached is nobody's business here.
+//! Providers as scripts may name them: which resources and operations each has, and what a call of one takes. Plain data, made of
+//! descriptors by who knows both. Nothing here knows how a call is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
-/// The providers of config, by their names there.
+/// Every provider by the name that config gives it.
+pub(crate) type ProviderNames = BTreeMap<Arc<str>, Arc<Tree>>;
+
+/// What stands behind the dot of a provider or of a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProviderNames {
-    by_name: BTreeMap<Arc<str>, Arc<Offers>>,
+pub(crate) struct Tree(BTreeMap<Box<str>, Node>);
+
+/// One name of a tree.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Node {
+    /// `customers`: more names behind it.
+    Resource(Tree),
+    /// `create`: can be called.
+    Operation(Takes),
 }
 
-/// The named operations of one provider.
+/// What a call of an operation takes, before its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Offers {
-    operations: BTreeMap<Arc<str>, Shape>,
-}
-
-/// How an operation is called.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Shape {
-    /// Names of its path parameters, in the order in which they are given.
-    pub(crate) path_parameters: Vec<Box<str>>,
-    /// Whether `stream: true` among its parameters gives the answer as it comes.
+pub(crate) struct Takes {
+    /// Path parameters in their order. All of them must be given.
+    pub(crate) path: Box<[Box<str>]>,
+    /// Whether params may follow.
+    pub(crate) params: bool,
+    /// Whether `stream: true` among them gives the answer as it comes.
     pub(crate) streams: bool,
-    /// Whether its answer is a page of a list, which a `for` goes through to its end.
+    /// Whether the answer is a page of a list, which a `for` goes through to its end.
     pub(crate) is_list: bool,
 }
 
-impl ProviderNames {
-    /// For these providers.
-    pub(crate) fn new(by_name: BTreeMap<Arc<str>, Arc<Offers>>) -> Self {
-        Self { by_name }
+/// What every provider has: a function, the fewest and the most arguments that it takes, and how it is written.
+pub(crate) const FUNCTIONS: [(&str, usize, usize, &str); 8] = [
+    ("get", 1, 2, "get(path, [options])"),
+    ("post", 1, 2, "post(path, [options])"),
+    ("put", 1, 2, "put(path, [options])"),
+    ("patch", 1, 2, "patch(path, [options])"),
+    ("delete", 1, 2, "delete(path, [options])"),
+    ("request", 2, 3, "request(method, path, [options])"),
+    ("is_healthy", 0, 0, "is_healthy()"),
+    ("health", 0, 0, "health()"),
+];
+
+/// What every provider has that is no function.
+pub(crate) const PROPERTIES: [&str; 1] = ["name"];
+
+impl Tree {
+    /// The tree of operations with dotted names, such as `checkout.sessions.create`. A name that is a resource already stays one.
+    pub(crate) fn of<'a>(operations: impl IntoIterator<Item = (&'a str, Takes)>) -> Self {
+        let mut tree = Self::default();
+        for (name, takes) in operations {
+            tree.add(name, takes);
+        }
+        tree
     }
 
-    /// What the provider of that name offers, if there is one.
-    pub(crate) fn get(&self, name: &str) -> Option<(&Arc<str>, &Arc<Offers>)> {
-        self.by_name.get_key_value(name)
+    fn add(&mut self, name: &str, takes: Takes) {
+        match name.split_once('.') {
+            None => _ = self.0.entry(name.into()).or_insert(Node::Operation(takes)),
+            Some((resource, below)) => {
+                let node = self.0.entry(resource.into());
+                if let Node::Resource(tree) = node.or_insert(Node::Resource(Self::default())) {
+                    tree.add(below, takes);
+                }
+            }
+        }
     }
 
-    /// Every name.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.by_name.keys()
+    /// What has this name here.
+    pub(crate) fn get(&self, name: &str) -> Option<&Node> {
+        self.0.get(name)
     }
 
-    /// Every provider with what it offers.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<Offers>)> {
-        self.by_name.iter()
+    /// What a name with dots leads to: `checkout.sessions.create`.
+    pub(crate) fn find(&self, whole: &str) -> Option<&Node> {
+        match whole.split_once('.') {
+            None => self.get(whole),
+            Some((resource, below)) => match self.get(resource)? {
+                Node::Resource(tree) => tree.find(below),
+                Node::Operation(_) => None,
+            },
+        }
+    }
+
+    /// The last words of all names: what stands before an opening parenthesis.
+    pub(crate) fn verbs(&self) -> BTreeSet<&str> {
+        let mut verbs = BTreeSet::new();
+        for (name, node) in &self.0 {
+            match node {
+                Node::Resource(tree) => verbs.extend(tree.verbs()),
+                Node::Operation(_) => _ = verbs.insert(&**name),
+            }
+        }
+        verbs
+    }
+
+    /// The names here, in the order of the alphabet.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(AsRef::as_ref)
+    }
+
+    /// Whether there is nothing behind the dot.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 }
 
-impl Offers {
-    /// From operations by their whole names, such as `checkout.sessions.create`.
-    pub(crate) fn new(operations: BTreeMap<Arc<str>, Shape>) -> Self {
-        Self { operations }
+impl Takes {
+    /// Whether a call with so many arguments can be meant; the last may be the options.
+    pub(crate) fn fits(&self, arguments: usize) -> bool {
+        let least = self.path.len();
+        (least..=least + usize::from(self.params) + 1).contains(&arguments)
+    }
+}
+
+/// `(id, [params], [options])`.
+impl fmt::Display for Takes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = self.path.iter().map(AsRef::as_ref);
+        let rest = self.params.then_some("[params]").into_iter().chain(["[options]"]);
+        write!(formatter, "({})", path.chain(rest).collect::<Vec<_>>().join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn takes(path: &[&str], params: bool) -> Takes {
+        let path = path.iter().map(|name| (*name).into()).collect();
+        Takes { path, params, ..Takes::default() }
     }
 
-    /// The operation of that whole name.
-    pub(crate) fn operation(&self, name: &str) -> Option<(&Arc<str>, &Shape)> {
-        self.operations.get_key_value(name)
+    #[test]
+    fn operations_stand_below_their_resources() {
+        let tree = Tree::of([
+            ("customers.create", takes(&[], true)),
+            ("checkout.sessions.expire", takes(&["id"], true)),
+            ("customers.retrieve", takes(&["id"], true)),
+        ]);
+        assert_eq!(tree.names().collect::<Vec<_>>(), ["checkout", "customers"]);
+        let Some(Node::Resource(customers)) = tree.get("customers") else { panic!("{tree:?}") };
+        assert_eq!(customers.names().collect::<Vec<_>>(), ["create", "retrieve"]);
+        let Some(Node::Operation(retrieve)) = customers.get("retrieve") else { panic!("{tree:?}") };
+        assert_eq!(retrieve.to_string(), "(id, [params], [options])");
+        assert!(tree.get("custmers").is_none() && !tree.is_empty() && Tree::default().is_empty());
     }
 
-    /// Whether operations stand below that name.
-    pub(crate) fn is_resource(&self, name: &str) -> bool {
-        self.below(name).next().is_some()
-    }
-
-    /// The whole names of the operations below a resource.
-    pub(crate) fn below<'a>(&'a self, resource: &'a str) -> impl Iterator<Item = &'a Arc<str>> {
-        let names = self
-            .operations
-            .range::<str, _>((std::ops::Bound::Excluded(resource), std::ops::Bound::Unbounded));
-        names.map(|(name, _)| name).take_while(move |name| name.starts_with(resource)).filter(
-            move |name| name.as_bytes().get(resource.len()).is_some_and(|next| *next == b'.'),
-        )
-    }
-
-    /// Every whole name.
-    pub(crate) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.operations.keys()
-    }
-
-    /// The last words of all names, such as `create`: what stands before an opening parenthesis.
-    pub(crate) fn verbs(&self) -> impl Iterator<Item = &str> {
-        self.operations.keys().filter_map(|name| name.rsplit('.').next())
+    #[test]
+    fn params_and_options_may_be_left_out_and_path_parameters_may_not() {
+        let check = |takes: &Takes, expected: &[usize]| {
+            assert_eq!((0..6).filter(|count| takes.fits(*count)).collect::<Vec<_>>(), expected);
+        };
+        check(&takes(&[], true), &[0, 1, 2]);
+        check(&takes(&["id"], true), &[1, 2, 3]);
+        check(&takes(&["id", "item"], false), &[2, 3]);
     }
 }

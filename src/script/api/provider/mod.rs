@@ -3,6 +3,7 @@
 
 use std::any::TypeId;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use rhai::{
@@ -15,7 +16,7 @@ use crate::script::call::{ProviderCall, Target, Verb};
 use crate::script::current::{Throw, ask, fail};
 use crate::script::handler::Ambient;
 use crate::script::host_call::HostCall;
-use crate::script::providers::{Offers, Shape};
+use crate::script::providers::{Node, Takes, Tree};
 use crate::script::value::{self, Limits};
 use crate::store::Json;
 
@@ -37,7 +38,7 @@ const PATH_BYTES_MAX: usize = 8 << 10;
 #[derive(Clone)]
 pub(crate) struct Provider {
     name: Arc<str>,
-    offers: Arc<Offers>,
+    offers: Arc<Tree>,
 }
 
 /// `x.checkout.sessions`: the way to an operation.
@@ -49,8 +50,8 @@ pub(crate) struct Resource {
 
 impl Provider {
     /// As config has it.
-    pub(crate) fn new(name: &Arc<str>, offers: &Arc<Offers>) -> Self {
-        Self { name: Arc::clone(name), offers: Arc::clone(offers) }
+    pub(crate) fn new(name: &Arc<str>, offers: &Arc<Tree>) -> Self {
+        Self { name: Arc::clone(&name), offers: Arc::clone(offers) }
     }
 }
 
@@ -132,10 +133,8 @@ pub(in crate::script) fn operations(ambient: &Arc<Ambient>) -> Shared<Module> {
 
 fn module_of(ambient: &Ambient) -> Module {
     let mut module = Module::new();
-    let mut names: Vec<&str> =
-        ambient.providers.iter().flat_map(|(_, offers)| offers.verbs()).collect();
-    names.sort_unstable();
-    names.dedup();
+    let names: BTreeSet<&str> =
+        ambient.providers.values().flat_map(|offers| offers.verbs()).collect();
     for name in names {
         for count in 0..ARGUMENTS_MAX {
             for of in [TypeId::of::<Resource>(), TypeId::of::<Provider>()] {
@@ -169,21 +168,36 @@ fn module_of(ambient: &Ambient) -> Module {
 
 /// What stands below a provider under that name.
 fn resource(provider: &Provider, name: ImmutableString) -> Result<Resource, Throw> {
-    if provider.offers.is_resource(&name) {
-        return Ok(Resource { provider: provider.clone(), name });
+    match provider.offers.find(&name) {
+        Some(Node::Resource(_)) => Ok(Resource { provider: provider.clone(), name }),
+        Some(Node::Operation(takes)) => {
+            Err(fail(&format!("`{0}.{name}` is an operation: `{0}.{name}{takes}`", provider.name)))
+        }
+        None => Err(unknown(provider, &name)),
     }
-    let known: std::collections::BTreeSet<&str> =
-        provider.offers.names().filter_map(|whole| whole.split('.').next()).collect();
-    let near = crate::frame::nearest(&name, known.iter().copied());
-    let hint = match near {
-        Some(near) => format!("did you mean `{}.{near}`?", provider.name),
-        None if known.is_empty() => format!(
-            "it has no operations by name; call `{0}.get(path)`, `{0}.post(path)` and so on",
-            provider.name
-        ),
-        None => format!("it has {}", known.into_iter().collect::<Vec<_>>().join(", ")),
+}
+
+/// A name that leads nowhere, with what stands there.
+fn unknown(provider: &Provider, name: &str) -> Throw {
+    let (way, last) = match name.rsplit_once('.') {
+        Some((resource, last)) => (format!("{}.{resource}", provider.name), last),
+        None => (provider.name.to_string(), name),
     };
-    Err(fail(&format!("provider `{}` has no `{name}`; {hint}", provider.name)))
+    let above = name.rsplit_once('.').map(|(resource, _)| provider.offers.find(resource));
+    let tree = match above {
+        None => Some(&*provider.offers),
+        Some(Some(Node::Resource(tree))) => Some(tree),
+        Some(_) => None,
+    };
+    let known: Vec<&str> = tree.map(|tree| tree.names().collect()).unwrap_or_default();
+    let hint = match crate::frame::nearest(last, known.iter().copied()) {
+        Some(near) => format!("did you mean `{way}.{near}`?"),
+        None if known.is_empty() => {
+            format!("call `{0}.get(path)`, `{0}.post(path)` and so on", provider.name)
+        }
+        None => format!("it has {}", known.join(", ")),
+    };
+    fail(&format!("`{way}` has no `{last}`; {hint}"))
 }
 
 fn path_call(
@@ -215,11 +229,12 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
     } else {
         return Err(fail(&format!("`{verb}` is called on a resource of a provider")));
     };
-    let Some((name, shape)) = provider.offers.operation(&name) else {
+    let Some(Node::Operation(takes)) = provider.offers.find(&name) else {
         return Err(unknown(&provider, &name));
     };
-    let Given { path, params, options } = given(&provider, name, shape, arguments)?;
-    let streams = shape.streams && params.as_ref().is_some_and(wants_stream);
+    let Given { path, params, options } = given(&provider, &name, takes, arguments)?;
+    let name: Arc<str> = name.into();
+    let streams = takes.streams && params.as_ref().is_some_and(wants_stream);
     let call = || {
         let params = params.as_ref().map(|params| json(&Dynamic::from(params.clone()))).transpose();
         let mut options = options::read(&options, Taking::NoBody)?;
@@ -227,14 +242,14 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
         Ok(HostCall::Provider(Box::new(ProviderCall {
             provider: Arc::clone(&provider.name),
             target: Target::Operation {
-                name: Arc::clone(name),
+                name: Arc::clone(&name),
                 path: path.clone(),
                 params: params?,
             },
             options,
         })))
     };
-    let shown = shown(&provider.name, name);
+    let shown = shown(&provider.name, &name);
     ask(&shown, call, |reply| answer::of(reply, &shown, false))
 }
 
@@ -248,16 +263,13 @@ struct Given {
 fn given(
     provider: &Provider,
     name: &str,
-    shape: &Shape,
+    takes: &Takes,
     arguments: Vec<Dynamic>,
 ) -> Result<Given, Throw> {
-    let usage = || {
-        let path = shape.path_parameters.iter().map(|parameter| format!("{parameter}, "));
-        format!("{}.{name}({}params, options)", provider.name, path.collect::<String>())
-    };
+    let usage = || format!("{}.{name}{takes}", provider.name);
     let mut arguments = arguments.into_iter();
-    let mut path = Vec::with_capacity(shape.path_parameters.len());
-    for parameter in &shape.path_parameters {
+    let mut path = Vec::with_capacity(takes.path.len());
+    for parameter in &takes.path {
         let Some(argument) = arguments.next() else {
             return Err(fail(&format!("`{parameter}` is missing: `{}`", usage())));
         };
@@ -275,7 +287,7 @@ fn given(
             ))),
         },
     };
-    let params = map("the parameters")?;
+    let params = if takes.params { map("the parameters")? } else { None };
     let options = map("the options")?.unwrap_or_default();
     if arguments.next().is_some() {
         return Err(fail(&format!("too many arguments: `{}`", usage())));
@@ -315,15 +327,6 @@ fn json(value: &Dynamic) -> Result<Json, Throw> {
 /// As a reader would write it, for messages.
 fn shown(provider: &str, operation: &str) -> String {
     format!("{provider}.{operation}")
-}
-
-fn unknown(provider: &Provider, name: &str) -> Throw {
-    let near = crate::frame::nearest(name, provider.offers.names().map(|name| &**name));
-    let hint = match near {
-        Some(near) => format!("; did you mean `{}.{near}`?", provider.name),
-        None => String::new(),
-    };
-    fail(&format!("provider `{}` has no operation `{name}`{hint}", provider.name))
 }
 
 fn is_healthy(provider: &Provider) -> Result<bool, Throw> {
