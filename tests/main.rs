@@ -13,6 +13,7 @@ mod hostile;
 mod payloads;
 mod routes;
 mod streams;
+mod provider_streams;
 mod auth;
 mod limits;
 mod readme;

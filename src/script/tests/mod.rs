@@ -23,6 +23,7 @@ mod loading;
 mod memory;
 mod nesting;
 mod parallel;
+mod streams;
 
 /// The shipped budget.
 const MEMORY: u64 = 32 << 20;
