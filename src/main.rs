@@ -9,6 +9,7 @@ mod config;
 mod generation;
 
 mod server;
+mod auth;
 mod webhook;
 mod provider;
 mod inbox;
@@ -22,6 +23,7 @@ mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+mod histogram;
 mod id;
 mod json;
 mod memory;

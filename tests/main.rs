@@ -16,6 +16,7 @@ mod streams;
 mod provider_streams;
 mod auth;
 mod limits;
+mod callers;
 mod readme;
 mod webhooks;
 mod scripting;

@@ -13,7 +13,7 @@ use super::file;
 use super::read::quoted;
 use super::secret::{Secret, unusable};
 use super::secret_variable::{NoSecret, Wanted};
-use super::{BaseUrl, ErrorWhen, Provider, ProviderKind, credentials};
+use super::{BaseUrl, ErrorWhen, Provider, ProviderKind, credentials, resilience};
 use crate::frame::Frame;
 use crate::json::Pointer;
 
@@ -72,6 +72,14 @@ impl One<'_, '_, '_> {
             table.api_key_env.as_ref(),
             table.auth.as_ref(),
         );
+        let keys = resilience::Keys {
+            rate_limit: table.rate_limit.as_ref(),
+            concurrency: table.concurrency.as_ref(),
+            timeout: table.timeout.as_ref(),
+            retry: table.retry.as_ref(),
+            breaker: table.breaker.as_ref(),
+        };
+        let resilience = resilience::read(&mut self.build.check, &shown, keys);
         let place = self.build.check.report.place(self.name.span(), "");
         Provider {
             name: self.name.get_ref().as_str().into(),
@@ -84,6 +92,7 @@ impl One<'_, '_, '_> {
             descriptor: self.descriptor(kind),
             error_when: self.error_when(),
             max_response,
+            resilience,
             place,
         }
     }

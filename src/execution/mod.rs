@@ -21,6 +21,7 @@ use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
 mod opening;
+mod calls;
 mod perform;
 mod streams;
 pub(crate) mod pipe;
@@ -127,6 +128,7 @@ impl Executor {
             providers: generation.providers.clone(),
             circumstances: Circumstances {
                 deadline: given.started + limits.timeout,
+                may_park: is_attempt,
                 only_public: generation.config.server.environment == Environment::Production,
             },
         };
@@ -258,7 +260,7 @@ mod tests {
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Default::default(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(

@@ -14,10 +14,9 @@ use super::pipe::Taken;
 use super::streams::Streams;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
-use crate::provider::{Caller, Circumstances, Made, Provider};
+use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::api::respond::Answer;
-use crate::script::call::ProviderCall;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
     After, AttemptEnd, Emission, Form, Given, HostCall, HostError, HostReply, When,
@@ -49,8 +48,8 @@ pub(super) struct Live {
     ended: RefCell<Option<AttemptEnd>>,
     /// Where its stream begins; `None` where its result cannot be one.
     opening: Option<Rc<Opening>>,
-    streams: Streams,
-    calling: Calling,
+    pub(super) streams: Streams,
+    pub(super) calling: Calling,
 }
 
 impl Live {
@@ -205,8 +204,8 @@ impl Live {
                 Err(error) => HostReply::Failed(error),
             },
             HostCall::EndAttempt(end) => self.end_attempt(end),
+            HostCall::Health(name) => self.health(&name),
             call @ (HostCall::Provider(_)
-            | HostCall::Health(_)
             | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
@@ -238,25 +237,7 @@ impl Live {
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
             Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
-            Err(HostCall::Health(_name)) => Ok(HostReply::Unit),
             Err(_answered_at_once) => Ok(HostReply::Unit),
-        }
-    }
-
-    async fn call(&self, call: &ProviderCall) -> HostReply {
-        let Calling { caller, providers, circumstances } = &self.calling;
-        let Some(provider) = providers.iter().find(|provider| provider.name == call.provider)
-        else {
-            let message = format!("config.toml has no provider `{}` any more", call.provider);
-            return HostReply::Failed(HostError {
-                code: "CONFIGURATION_ERROR",
-                message: message.into(),
-            });
-        };
-        match caller.call(provider, call, *circumstances).await {
-            Ok(Made::Called(called)) => HostReply::Called(Box::new(called)),
-            Ok(Made::Streaming(streaming)) => self.streams.add(streaming),
-            Err(error) => HostReply::CallFailed(Box::new(error)),
         }
     }
 

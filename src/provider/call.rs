@@ -1,4 +1,5 @@
-//! The pipeline of one call, top to bottom: which provider, which request, a try, what came of it.
+//! The pipeline of one call, top to bottom: the breaker's leave, then try after try its turn, its place, its credentials, the exchange, and what is learned
+//! from the answer; then what the call came to.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,25 +7,32 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use reqwest::Client;
 
 use super::Provider;
-use super::error::{Trouble, What, of_status};
+use super::breaker::Pass;
+use super::credentials::{Applied, Now};
+use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
-use super::opened::{self, Answered, Streaming};
-use super::request;
+use super::gate::{Answered, Wanted};
+use super::health;
+use super::limit_headers::LimitHeaders;
+use super::opened::{self, Streaming};
+use super::outcome::Outcome;
+use super::prepared::Prepared;
+use super::retry::{Failed, Next};
+use super::retry_after::retry_after;
+use super::state::{Kept, Later};
 use crate::outbound::{self, Reach};
-use crate::script::call::{CallError, Called, CalledBody, ProviderCall, Target};
-use crate::store::Json;
+use crate::script::call::Called;
 use crate::{clock, units};
 
-/// Where config does not say: of one try.
-const TIMEOUT: Duration = Duration::from_secs(60);
-/// Bytes of an answer that an error repeats.
-const SHOWN_BYTES: usize = 200;
-/// Bytes of an error's answer that a script gets.
-const ERROR_BODY_BYTES: usize = 64 << 10;
+/// A connection stands by then, TLS included. Far away is 300 ms; a lost SYN is sent again after 1 s and 3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where a limit says nothing of time, it is over after so long.
+const LIMIT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two jobs that come back to a provider without a rate of its own.
+const GAP: Duration = Duration::from_millis(10);
 
 /// One worker's means of reaching providers. Pooled connections belong to its runtime.
 pub(crate) struct Caller {
@@ -39,6 +47,37 @@ pub(crate) struct Circumstances {
     pub(crate) deadline: Instant,
     /// Whether names may lead to public addresses only.
     pub(crate) only_public: bool,
+    /// Whether a wait that is too long parks the job, in place of failing the call.
+    pub(crate) may_park: bool,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// Requests that were sent.
+    pub(crate) tries: u32,
+    /// From the first to the end of the last.
+    pub(crate) latency: Duration,
+    /// In short.
+    pub(crate) end: End,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It has succeeded.
+    Called(Called),
+    /// It has succeeded so far: the head of its answer is there.
+    Streaming(Box<Streaming>),
+    /// It has not.
+    Failed(Trouble),
+    /// It was not made, and its job is to come back then.
+    Parked {
+        /// On the clock of waits.
+        until: Instant,
+        /// Why.
+        reason: String,
+    },
 }
 
 impl Caller {
@@ -54,62 +93,135 @@ impl Caller {
             .retain(|_, (known, _)| providers.iter().any(|provider| Arc::ptr_eq(provider, known)));
     }
 
-    /// Makes one call.
-    pub(crate) async fn call(
+    /// Makes one call. `key` is the idempotency key that it carries.
+    pub(crate) async fn send(
         &self,
-        provider: &Arc<Provider>,
-        call: &ProviderCall,
+        prepared: &Prepared,
+        key: Option<&str>,
         circumstances: Circumstances,
-    ) -> Result<Made, CallError> {
+    ) -> Sent {
         let started = clock::instant();
-        let result = match self.made(provider, call, circumstances).await {
-            Ok(Answered::Whole(incoming)) => judged(&incoming, is_whole(call)).map(Made::Called),
-            Ok(Answered::Streaming(opened)) => {
-                let operation = operation(call).into();
-                let streaming = Streaming::new(opened, Arc::clone(&provider.name), operation);
-                Ok(Made::Streaming(Box::new(streaming)))
-            }
-            Err(trouble) => Err(trouble),
-        };
+        let mut tries = 0;
+        let result = self.tried(prepared, key, circumstances, &mut tries).await;
         let latency = clock::instant().saturating_duration_since(started);
-        let result = result.map_err(|trouble| failed(provider, call, trouble));
-        say(provider, call, &result, latency);
+        let end = match result {
+            Ok(Made::Called(called)) => End::Called(called),
+            Ok(Made::Streaming(streaming)) => End::Streaming(streaming),
+            Err(Kept::Out(trouble)) => End::Failed(trouble),
+            Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
+        };
+        say(prepared, &end, tries, latency);
+        Sent { tries, latency, end }
+    }
+
+    async fn tried(
+        &self,
+        prepared: &Prepared,
+        key: Option<&str>,
+        circumstances: Circumstances,
+        tries: &mut u32,
+    ) -> Result<Made, Kept> {
+        let provider = &prepared.provider;
+        let client = self.client(provider, circumstances).map_err(Kept::Out)?;
+        let pass = provider.state.pass(circumstances.deadline).await.map_err(Kept::Later)?;
+        let began = clock::instant();
+        let result = self.repeated(&client, prepared, key, circumstances, tries).await;
+        // What was never sent says nothing of the provider.
+        if *tries > 0 {
+            learned(provider, pass, &result, began);
+        }
         result
     }
 
-    async fn made(
+    /// Try after try.
+    async fn repeated(
         &self,
-        provider: &Arc<Provider>,
-        call: &ProviderCall,
+        client: &Client,
+        prepared: &Prepared,
+        key: Option<&str>,
         circumstances: Circumstances,
-    ) -> Result<Answered, Trouble> {
-        if let Some(variable) = provider.missing() {
-            let message = format!("it is not configured: `{variable}` is not set");
-            return Err(Trouble::new(What::NotConfigured, message));
-        }
-        let Some(base_url) = &provider.base_url else {
-            return Err(Trouble::new(What::NotConfigured, "it has no `base_url`"));
-        };
-        let outgoing = match &call.target {
-            Target::Path { method, path, .. } => {
-                request::of_path(provider, base_url, *method, path, &call.options)?
+        tries: &mut u32,
+    ) -> Result<Made, Kept> {
+        let provider = &prepared.provider;
+        let settings = &provider.config.resilience;
+        let mut fresh_token = false;
+        let mut repeated_at_once = false;
+        loop {
+            let timeout = prepared.timeout.unwrap_or(settings.timeout);
+            let ends = exchange::ends(timeout, circumstances.deadline);
+            let wanted = Wanted { operation: &prepared.operation, bucket: prepared.bucket() };
+            let place = provider.state.admit(provider, wanted, ends).await?;
+            let bounds = Bounds {
+                ends: exchange::ends(timeout, circumstances.deadline),
+                timeout,
+                bytes_max: provider.config.max_response,
+            };
+            let now = Now { wall: clock::now(), steady: clock::steady() };
+            let applied = (provider.credentials.apply(now, client, bounds.ends).await)
+                .map_err(|error| Kept::Out(Trouble::from(&error)))?;
+            *tries += 1;
+            let outgoing = prepared.outgoing(key, &applied);
+            let answered = match &outgoing {
+                Ok(outgoing) if prepared.streams => {
+                    opened::open(client, outgoing, bounds, prepared.timeout.is_some()).await
+                }
+                Ok(outgoing) => {
+                    exchange::exchange(client, outgoing, bounds).await.map(opened::Answered::Whole)
+                }
+                Err(trouble) => Err(trouble.clone()),
+            };
+            let result = match answered {
+                Ok(opened::Answered::Streaming(opened)) => {
+                    told(prepared, &opened.head);
+                    let streaming = Streaming::new(opened, place, prepared);
+                    return Ok(Made::Streaming(Box::new(streaming)));
+                }
+                Ok(opened::Answered::Whole(incoming)) => Ok(incoming),
+                Err(trouble) => Err(trouble),
+            };
+            drop(place);
+            if let Ok(incoming) = &result {
+                told(prepared, incoming);
             }
-            Target::Operation { name, .. } => {
-                let message = format!("there is no operation `{name}`");
-                return Err(Trouble::new(What::BadCall, message));
+            let trouble = match result.and_then(|incoming| prepared.judge(&incoming)) {
+                Ok(called) => return Ok(Made::Called(called)),
+                Err(trouble) => trouble,
+            };
+            if trouble.status == Some(401) && !fresh_token && is_renewed(provider, &applied) {
+                fresh_token = true;
+                continue;
             }
-        };
-        let client = self.client(provider, circumstances)?;
-        let timeout = outgoing.timeout.unwrap_or(TIMEOUT);
-        let bounds = Bounds {
-            ends: exchange::ends(timeout, circumstances.deadline),
-            timeout,
-            bytes_max: provider.config.max_response,
-        };
-        if call.options.stream {
-            return opened::open(&client, &outgoing, bounds).await;
+            let is_repeatable = prepared.is_repeatable(key);
+            // A connection that was closed while it was idle tells only when it is used.
+            if trouble.what == What::Lost && is_repeatable && !repeated_at_once {
+                repeated_at_once = true;
+                continue;
+            }
+            let Some(outcome) = trouble.outcome() else { return Err(Kept::Out(trouble)) };
+            let failed = Failed {
+                tries: *tries,
+                outcome,
+                is_repeatable,
+                retry_after: trouble.retry_after,
+                left: circumstances.deadline.saturating_duration_since(clock::instant()),
+            };
+            match failed.next(&settings.retry, clock::chance()) {
+                // A closed gate is waited for where it is asked, or parks the job.
+                Next::Again(_) if trouble.what == What::RateLimited => {}
+                Next::Again(wait) => tokio::time::sleep(wait).await,
+                Next::GiveUp { retry_after }
+                    if trouble.what == What::RateLimited
+                        && circumstances.may_park
+                        && prepared.may_wait =>
+                {
+                    let until = clock::instant() + retry_after.unwrap_or(LIMIT_PAUSE);
+                    return Err(Kept::Later(Later::limited(until)));
+                }
+                Next::GiveUp { retry_after } => {
+                    return Err(Kept::Out(Trouble { retry_after, ..trouble }));
+                }
+            }
         }
-        exchange::exchange(&client, &outgoing, bounds).await.map(Answered::Whole)
     }
 
     fn client(
@@ -122,9 +234,9 @@ impl Caller {
             return Ok(client.clone());
         }
         let reach = Reach {
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: CONNECT_TIMEOUT.min(provider.config.resilience.timeout),
             only_public: circumstances.only_public && !provider.config.private_network,
-            idle_max: 64,
+            idle_max: provider.config.resilience.concurrency,
         };
         let client = outbound::provider(reach)
             .map_err(|error| Trouble::new(What::Unreachable, error.to_string()))?;
@@ -133,144 +245,102 @@ impl Caller {
     }
 }
 
-/// What a call gives.
-pub(crate) enum Made {
-    /// All of its answer.
+/// Whether another token can be had in place of the one that was refused.
+fn is_renewed(provider: &Provider, applied: &Applied) -> bool {
+    let now = Now { wall: clock::now(), steady: clock::steady() };
+    applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(token.clone(), now))
+}
+
+/// What a call gives that has succeeded.
+enum Made {
     Called(Called),
-    /// An answer that comes.
     Streaming(Box<Streaming>),
 }
 
-fn is_whole(call: &ProviderCall) -> bool {
-    matches!(call.target, Target::Path { whole: true, .. })
-}
-
-/// What an answer comes to. `whole`: no status is an error.
-fn judged(incoming: &Incoming, whole: bool) -> Result<Called, Trouble> {
-    let status = incoming.status;
-    if status >= 400 && !whole {
-        let body = error_body(incoming);
-        let message = format!("it answered {status}{}", shown(&incoming.body));
-        return Err(Trouble {
-            body,
-            ..Trouble::new(of_status(status), message).with_status(status)
-        });
-    }
-    let body = decoded(incoming)?;
-    let headers = incoming
-        .headers
-        .iter()
-        .map(|(name, value)| {
-            (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into())
-        })
-        .collect();
-    Ok(Called { status, headers, body })
-}
-
-/// The body by its content type. What says that it is JSON has to be.
-fn decoded(incoming: &Incoming) -> Result<CalledBody, Trouble> {
-    let body = without_mark(&incoming.body);
-    if body.is_empty() {
-        return Ok(CalledBody::Nothing);
-    }
-    let kind = incoming.content_type();
-    let is_json = kind == "application/json" || kind.ends_with("+json");
-    if is_json {
-        return json(&body).ok_or_else(|| {
-            let message = format!(
-                "its answer ({}) is not JSON, though it says so{}",
-                incoming.status,
-                shown(&body)
-            );
-            Trouble::new(What::Garbled, message).with_status(incoming.status)
-        });
-    }
-    if kind.is_empty()
-        && let Some(json) = json(&body)
-    {
-        return Ok(json);
-    }
-    Ok(text(&body).unwrap_or(CalledBody::Bytes(body)))
-}
-
-fn error_body(incoming: &Incoming) -> Option<CalledBody> {
-    let body = without_mark(&incoming.body);
-    let body = body.slice(..body.len().min(ERROR_BODY_BYTES));
-    if body.is_empty() {
-        return None;
-    }
-    json(&body).or_else(|| text(&body)).or(Some(CalledBody::Bytes(body)))
-}
-
-fn json(body: &Bytes) -> Option<CalledBody> {
-    let text = str::from_utf8(body).ok()?;
-    serde_json::from_str::<serde::de::IgnoredAny>(text).ok()?;
-    Some(CalledBody::Json(Json(text.into())))
-}
-
-fn text(body: &Bytes) -> Option<CalledBody> {
-    str::from_utf8(body).ok().map(|text| CalledBody::Text(text.into()))
-}
-
-/// Without a byte order mark (RFC 8259, section 8.1, allows to ignore it).
-fn without_mark(body: &Bytes) -> Bytes {
-    if body.starts_with(b"\xef\xbb\xbf") { body.slice(3..) } else { body.clone() }
-}
-
-/// The beginning of a body, for a message.
-fn shown(body: &[u8]) -> String {
-    if body.is_empty() {
-        return String::new();
-    }
-    let text = String::from_utf8_lossy(&body[..body.len().min(SHOWN_BYTES)]);
-    format!(": {}", text.escape_debug())
-}
-
-/// What a script gets of it.
-fn failed(provider: &Provider, call: &ProviderCall, trouble: Trouble) -> CallError {
-    let Trouble { what, message, status, retry_after, body } = trouble;
-    let operation = operation(call);
-    CallError {
-        code: what.code(),
-        provider: Arc::clone(&provider.name),
-        message: format!("{} {operation}: {message}", provider.name).into(),
-        operation: operation.into(),
-        status,
-        retry_after: retry_after
-            .map(|after| after.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)),
-        body,
-    }
-}
-
-/// What is called, for logs and errors: no query, which may hold what is nobody's business.
-fn operation(call: &ProviderCall) -> String {
-    match &call.target {
-        Target::Operation { name, .. } => name.to_string(),
-        Target::Path { method, path, .. } => {
-            let path = path.split('?').next().unwrap_or_default();
-            format!("{} {path}", method.word())
+impl Made {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Called(called) => called.status,
+            Self::Streaming(streaming) => streaming.status(),
         }
     }
 }
 
-/// One line for each call.
-fn say(
-    provider: &Provider,
-    call: &ProviderCall,
-    result: &Result<Made, CallError>,
-    latency: Duration,
-) {
-    let (service, method) = (&provider.name, operation(call));
+/// What an answer says of limits, for everybody.
+fn told(prepared: &Prepared, incoming: &Incoming) {
+    let (now, at) = (clock::instant(), clock::now());
+    let state = &prepared.provider.state;
+    let limits = LimitHeaders { ietf: true, ..LimitHeaders::default() };
+    let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
+    let told = limits.read(&header, at);
+    state.headroom.tell(&told, now);
+    let is_limited = incoming.status == 429;
+    let used_up = told.iter().filter(|told| told.remaining == Some(0));
+    let answered = Answered {
+        status: incoming.status,
+        is_limited,
+        retry_after: header("retry-after").and_then(|text| retry_after(text, at)),
+        resets_in: used_up.filter_map(|told| told.resets_in).max(),
+        otherwise: LIMIT_PAUSE,
+    };
+    if let Some(closed_for) = answered.closes_for() {
+        let part = limits.part(&header, &prepared.operation);
+        state.close(part, closed_for, is_limited, now);
+    }
+}
+
+/// What a call says of the provider, for everybody.
+fn learned(provider: &Provider, pass: Pass, result: &Result<Made, Kept>, began: Instant) {
+    let (now, at) = (clock::instant(), clock::now());
+    let (outcome, code, answered) = match result {
+        Ok(made) => (Some(Outcome::Answered(made.status())), None, true),
+        Err(Kept::Out(trouble)) => {
+            (trouble.outcome(), Some(trouble.what.code()), trouble.status.is_some())
+        }
+        Err(Kept::Later(later)) => (Some(Outcome::Answered(429)), Some(later.what.code()), true),
+    };
+    let Some(outcome) = outcome else { return };
+    let verdict = outcome.verdict();
+    let latency = answered.then(|| now.saturating_duration_since(began));
+    provider.state.health.record(&health::Ended { verdict, latency, code }, now, at);
+    if pass.ended(verdict, &provider.config.resilience.breaker, now) {
+        tracing::error!(service = %provider.name, "`{}` fails too often: no call goes out for {}", provider.name, units::print_duration(provider.config.resilience.breaker.open_for));
+    }
+}
+
+/// A wait that is too long parks the job, or fails the call.
+fn kept_out(prepared: &Prepared, later: Later, circumstances: Circumstances) -> End {
+    let now = clock::instant();
+    let provider = &prepared.provider;
+    if circumstances.may_park && prepared.may_wait {
+        let gap = provider.rates.iter().map(|rate| rate.gap).max().unwrap_or(GAP);
+        let until = provider.state.gate.park_until(&later.part, later.until, gap, now);
+        let reason = format!("{} {}: {}", provider.name, prepared.operation, later.message);
+        return End::Parked { until, reason };
+    }
+    let retry_after = Some(later.until.saturating_duration_since(now));
+    End::Failed(Trouble { retry_after, ..Trouble::new(later.what, later.message) })
+}
+
+/// One line for each call. What the provider said is not in it: it may be about a person.
+fn say(prepared: &Prepared, end: &End, attempt: u32, latency: Duration) {
+    let (service, method) = (&prepared.provider.name, &prepared.operation);
     let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
-    match result {
-        Ok(Made::Streaming(_)) => {
-            tracing::debug!(%service, %method, success = true, latency_ms, "{service} {method} began to answer in {}", units::print_duration(latency));
+    let took = units::print_duration(latency);
+    match end {
+        End::Called(called) => {
+            let request_id = called.request_id().unwrap_or_default();
+            tracing::info!(%service, %method, success = true, latency_ms, attempt, status = called.status, request_id, "{service} {method}: {} in {took}", called.status);
         }
-        Ok(Made::Called(called)) => {
-            tracing::debug!(%service, %method, success = true, status = called.status, latency_ms, "{service} {method} answered {} in {}", called.status, units::print_duration(latency));
+        End::Streaming(streaming) => {
+            tracing::info!(%service, %method, success = true, latency_ms, attempt, status = streaming.status(), "{service} {method}: began to answer in {took}");
         }
-        Err(error) => {
-            tracing::warn!(%service, %method, success = false, status = error.status, latency_ms, code = error.code, "{}", error.message);
+        End::Failed(trouble) => {
+            let (code, message) = (trouble.what.code(), &trouble.message);
+            tracing::warn!(%service, %method, success = false, latency_ms, attempt, status = trouble.status, code, "{service} {method}: {message}");
+        }
+        End::Parked { reason, .. } => {
+            tracing::info!(%service, %method, success = false, latency_ms, attempt, "a job waits: {reason}");
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use super::credentials::CredentialsError;
+use super::outcome::Outcome;
 use crate::script::call::CalledBody;
 
 /// Why a try, or a whole call, came to nothing.
@@ -10,8 +12,10 @@ use crate::script::call::CalledBody;
 pub(crate) struct Trouble {
     /// What it is.
     pub(crate) what: What,
-    /// A sentence for people, without secrets.
+    /// A sentence for people. Nothing that the provider said is in it, so that it may stand in a log.
     pub(crate) message: String,
+    /// What the provider said of it, for the script.
+    pub(crate) detail: Option<String>,
     /// Of HTTP, where an answer came.
     pub(crate) status: Option<u16>,
     /// How long it is to be left alone, where it says so.
@@ -100,27 +104,6 @@ impl What {
         }
     }
 
-    /// Whether another try may end otherwise.
-    pub(crate) fn may_pass(self) -> bool {
-        matches!(
-            self,
-            Self::RateLimited | Self::Failing | Self::Unreachable | Self::Lost | Self::TimedOut
-        )
-    }
-
-    /// Whether it says something about how the provider is doing.
-    pub(crate) fn counts(self) -> bool {
-        matches!(
-            self,
-            Self::RateLimited
-                | Self::Failing
-                | Self::Unreachable
-                | Self::Lost
-                | Self::TimedOut
-                | Self::Garbled
-        )
-    }
-
     /// Whether the provider may have done what was asked without our knowing.
     pub(crate) fn is_unknown(self) -> bool {
         matches!(self, Self::Failing | Self::Lost | Self::TimedOut | Self::TooLarge | Self::Garbled)
@@ -130,12 +113,55 @@ impl What {
 impl Trouble {
     /// Without an answer.
     pub(crate) fn new(what: What, message: impl Into<String>) -> Self {
-        Self { what, message: message.into(), status: None, retry_after: None, body: None }
+        Self {
+            what,
+            message: message.into(),
+            detail: None,
+            status: None,
+            retry_after: None,
+            body: None,
+        }
+    }
+
+    /// Message and detail.
+    pub(crate) fn whole_message(&self) -> String {
+        match &self.detail {
+            Some(detail) => format!("{}: {detail}", self.message),
+            None => self.message.clone(),
+        }
+    }
+
+    /// What a try was that ended so, for retries, breaker and health; `None`: none was made, or not to its end.
+    pub(crate) fn outcome(&self) -> Option<Outcome> {
+        match self.what {
+            What::Unreachable => Some(Outcome::NotConnected),
+            What::Lost | What::Garbled => Some(Outcome::Broken),
+            What::TimedOut => Some(Outcome::TimedOut),
+            What::RateLimited => Some(Outcome::Answered(429)),
+            What::BadCall | What::OverLimit | What::OverBudget | What::BreakerOpen => None,
+            What::NotConfigured
+            | What::Refused
+            | What::NotFound
+            | What::Conflict
+            | What::Failing
+            | What::TooLarge => self.status.map(Outcome::Answered),
+        }
     }
 
     /// Of an answer with that status.
     pub(crate) fn with_status(self, status: u16) -> Self {
         Self { status: Some(status), ..self }
+    }
+}
+
+impl From<&CredentialsError> for Trouble {
+    fn from(error: &CredentialsError) -> Self {
+        let what = match error.code() {
+            "TIMEOUT" => What::TimedOut,
+            "CONFIGURATION_ERROR" => What::NotConfigured,
+            _ => What::Unreachable,
+        };
+        Self { retry_after: error.retry_after(), ..Self::new(what, error.to_string()) }
     }
 }
 
@@ -157,23 +183,20 @@ mod tests {
 
     #[test]
     fn v12_what_a_status_means_and_whose_fault_it_is() {
-        let check = |status: u16, code: &str, fault: Fault, may_pass: bool, counts: bool| {
+        let check = |status: u16, code: &str, fault: Fault| {
             let what = of_status(status);
             assert_eq!((what.code(), what.fault()), (code, fault), "{status}");
-            assert_eq!((what.may_pass(), what.counts()), (may_pass, counts), "{status}");
         };
-        check(400, "INVALID_REQUEST", Fault::Ours, false, false);
-        check(401, "CONFIGURATION_ERROR", Fault::Ours, false, false);
-        check(402, "INVALID_REQUEST", Fault::Ours, false, false);
-        check(403, "INVALID_REQUEST", Fault::Ours, false, false);
-        check(404, "NOT_FOUND", Fault::Ours, false, false);
-        check(408, "SERVICE_UNAVAILABLE", Fault::Theirs, true, true);
-        check(409, "CONFLICT", Fault::Ours, false, false);
-        check(422, "INVALID_REQUEST", Fault::Ours, false, false);
-        check(425, "SERVICE_UNAVAILABLE", Fault::Theirs, true, true);
-        check(429, "RATE_LIMIT_EXCEEDED", Fault::Theirs, true, true);
-        check(500, "SERVICE_UNAVAILABLE", Fault::Theirs, true, true);
-        check(503, "SERVICE_UNAVAILABLE", Fault::Theirs, true, true);
-        check(599, "SERVICE_UNAVAILABLE", Fault::Theirs, true, true);
+        check(400, "INVALID_REQUEST", Fault::Ours);
+        check(401, "CONFIGURATION_ERROR", Fault::Ours);
+        check(402, "INVALID_REQUEST", Fault::Ours);
+        check(403, "INVALID_REQUEST", Fault::Ours);
+        check(404, "NOT_FOUND", Fault::Ours);
+        check(408, "SERVICE_UNAVAILABLE", Fault::Theirs);
+        check(409, "CONFLICT", Fault::Ours);
+        check(422, "INVALID_REQUEST", Fault::Ours);
+        check(429, "RATE_LIMIT_EXCEEDED", Fault::Theirs);
+        check(500, "SERVICE_UNAVAILABLE", Fault::Theirs);
+        check(503, "SERVICE_UNAVAILABLE", Fault::Theirs);
     }
 }

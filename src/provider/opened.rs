@@ -1,6 +1,7 @@
 //! A call whose answer is wanted as it comes: an answer that is an error is read whole and judged like any other, every other one is handed on. From then
 //! on the call is over and its stream is read piece by piece, by a script or by a client.
 
+use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 
@@ -9,9 +10,10 @@ use futures_util::stream::{self, Stream, StreamExt as _};
 use reqwest::Client;
 use serde_json::Value;
 
-use super::error::Trouble;
-use super::error::What;
+use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
+use super::places::Place;
+use super::prepared::Prepared;
 use super::request::Outgoing;
 use super::stream::{self as reading, Broken, Reading};
 use crate::outbound;
@@ -28,32 +30,38 @@ pub(super) enum Answered {
 
 /// An answer whose head has come.
 pub(super) struct Opened {
+    /// Its body is yet to come.
+    pub(super) head: Incoming,
     content_type: Option<Box<str>>,
     reading: Reading,
 }
 
-/// Sends, and waits for the head.
+/// Sends, and waits for the head. `ends_in_time`: the whole of the stream has to come within the bounds of the try; else it may go on as long as it
+/// sends.
 pub(super) async fn open(
     client: &Client,
     outgoing: &Outgoing,
     bounds: Bounds,
+    ends_in_time: bool,
 ) -> Result<Answered, Trouble> {
     let response = exchange::head(client, outgoing, bounds).await?;
     if !response.status().is_success() {
         return exchange::rest(outgoing, response, bounds).await.map(Answered::Whole);
     }
-    let content_type = response.headers().get(reqwest::header::CONTENT_TYPE);
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    let content_type = headers.get(reqwest::header::CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).map(Into::into);
+    let head = Incoming { status, headers, body: Bytes::new() };
     let pieces = response
         .bytes_stream()
         .map(|piece| piece.map_err(|error| outbound::innermost(&error).to_string()));
     let bounds = reading::Bounds {
-        ends: outgoing.timeout.map(|_own| bounds.ends),
+        ends: ends_in_time.then_some(bounds.ends),
         bytes_max: bounds.bytes_max,
         idle: reading::IDLE,
     };
     let reading = Reading::new(Box::pin(pieces), bounds);
-    Ok(Answered::Streaming(Opened { content_type, reading }))
+    Ok(Answered::Streaming(Opened { head, content_type, reading }))
 }
 
 /// A stream that a call gave, with what errors say of it.
@@ -61,14 +69,28 @@ pub(crate) struct Streaming {
     opened: Opened,
     provider: Arc<str>,
     operation: Box<str>,
+    /// It counts as one of the provider's calls as long as it comes.
+    _place: Place,
+}
+
+impl fmt::Debug for Streaming {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Streaming").field(&self.operation).finish()
+    }
 }
 
 /// What is left of a stream, as it comes.
 pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, CallError>>>>;
 
 impl Streaming {
-    pub(super) fn new(opened: Opened, provider: Arc<str>, operation: Box<str>) -> Self {
-        Self { opened, provider, operation }
+    pub(super) fn new(opened: Opened, place: Place, prepared: &Prepared) -> Self {
+        let (provider, operation) = (prepared.provider(), prepared.operation.clone());
+        Self { opened, provider: Arc::clone(provider), operation, _place: place }
+    }
+
+    /// Of HTTP.
+    pub(crate) fn status(&self) -> u16 {
+        self.opened.head.status
     }
 
     /// As the provider names it.

@@ -1,15 +1,14 @@
 //! A call as it goes out: which URL, which headers, which body. A script names a path below the base URL or a whole URL that config allows; anything
 //! else is refused before a byte is sent.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::Provider;
+use super::answer::Expects;
 use super::error::{Trouble, What};
 use crate::script::call::{CallBody, CallOptions, Verb};
 
@@ -41,25 +40,34 @@ const PATH: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'|');
 
-/// One request, ready to be sent any number of times.
+/// One request, as it goes out.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
-    /// Of one try.
-    pub(super) timeout: Option<Duration>,
 }
 
-/// Puts a call of a verb together.
+/// A call put together, without who makes it.
+#[derive(Debug)]
+pub(super) struct Built {
+    pub(super) verb: Verb,
+    pub(super) url: Url,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+    pub(super) expects: Expects,
+}
+
+/// A call of a verb.
 pub(super) fn of_path(
     provider: &Provider,
     base_url: &Url,
     verb: Verb,
     path: &str,
+    whole: bool,
     options: &CallOptions,
-) -> Result<Outgoing, Trouble> {
+) -> Result<Built, Trouble> {
     let mut url = resolve(base_url, &provider.config.also, path)?;
     if let Some(query) = &options.query {
         add_query(&mut url, &query.0)?;
@@ -69,9 +77,9 @@ pub(super) fn of_path(
     if let Some(content_type) = content_type {
         headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
     }
-    let method =
-        Method::from_bytes(verb.word().as_bytes()).map_err(|_| bad("this verb cannot be sent"))?;
-    Ok(Outgoing { method, url, headers, body, timeout: options.timeout })
+    let expects =
+        Expects { whole, error_when: provider.config.error_when.clone(), ..Expects::default() };
+    Ok(Built { verb, url, headers, body, expects })
 }
 
 fn bad(message: impl Into<String>) -> Trouble {

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch as changes};
 
 use crate::admin;
+use crate::auth::Auth;
 use crate::clock;
 use crate::config::Config;
 use crate::frame::Frame;
@@ -101,13 +102,18 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
 
 /// Providers of a config.
 pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
-    config.providers.iter().map(|declared| Arc::new(Provider::new(declared))).collect()
+    config.providers.iter().map(|declared| Arc::new(Provider::new(declared, None))).collect()
 }
 
 /// What config gives to scripts.
 fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
     let offers = providers.iter().map(|provider| (Arc::clone(&provider.name), provider.offers()));
     Ambient { vars: config.vars.clone(), providers: Arc::new(offers.collect()) }
+}
+
+/// What is wrong with values of variables, webhook by webhook and auth by auth; none of it is shown.
+pub(crate) fn flaws(config: &Config) -> Vec<String> {
+    webhooks(config).1.into_iter().chain(Auth::all(&config.auth, &[]).1).collect()
 }
 
 impl Runtime {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+use crate::clock::Millis;
 use crate::store::Json;
 
 /// One outbound call.
@@ -163,6 +164,15 @@ pub(crate) struct Called {
     pub(crate) body: CalledBody,
 }
 
+impl Called {
+    /// The provider's own id of the request, for whoever asks it about one.
+    pub(crate) fn request_id(&self) -> Option<&str> {
+        let named =
+            |(name, _): &&(Box<str>, Box<str>)| matches!(&**name, "request-id" | "x-request-id");
+        self.headers.iter().find(named).map(|(_, value)| &**value)
+    }
+}
+
 /// An answer's body.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum CalledBody {
@@ -214,6 +224,8 @@ pub(crate) struct Health {
     pub(crate) closed_ms: u64,
     /// What its answers say is left.
     pub(crate) headroom: Vec<Headroom>,
+    /// The code of the last call that spoke against it, and when that was.
+    pub(crate) last_error: Option<(&'static str, Millis)>,
 }
 
 /// What is left of one limit of a provider.

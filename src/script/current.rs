@@ -175,7 +175,6 @@ pub(crate) fn ask<T>(
     let result = obey().and_then(|()| match &reply {
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
-        HostReply::AttemptEnded => Err(end(Ending::ByHandler)),
         HostReply::CallFailed(error) => Err(provider::thrown(error)),
         reply @ (HostReply::Unit
         | HostReply::RunHere

@@ -212,8 +212,6 @@ pub(crate) enum HostReply {
     Health(Box<Health>),
     /// Why a provider did not; thrown into the script as a map, which may catch it.
     CallFailed(Box<CallError>),
-    /// What was asked has ended the attempt, and nothing in the script can catch that: it waits at a gate.
-    AttemptEnded,
     /// Thrown into the script as a map with `code` and `message`; the script may catch it.
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.

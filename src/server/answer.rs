@@ -1,11 +1,12 @@
 //! The only place that decides a status code: the table of errors that callers see. Every error body is `{"error", "code", …}`; nothing of a
 //! script, a secret or a payload is in it.
 
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 
 use super::body::Body;
+use crate::auth;
 use crate::clock;
 use crate::id::RequestId;
 use crate::script::Ending;
@@ -28,6 +29,9 @@ pub(super) enum Problem {
     BadRequest,
     InvalidPayload,
     InvalidSignature,
+    Unauthorized,
+    InvalidToken,
+    TokenExpired,
     NotFound,
     /// With the methods that exist.
     MethodNotAllowed(Methods),
@@ -83,6 +87,9 @@ impl Problem {
             Self::InvalidSignature => {
                 (StatusCode::UNAUTHORIZED, "INVALID_SIGNATURE", "Invalid webhook signature")
             }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "Invalid token"),
+            Self::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "Token expired"),
             Self::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             Self::MethodNotAllowed(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
@@ -152,6 +159,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, JSON);
         match self {
             Self::MethodNotAllowed(methods) => _ = headers.insert(ALLOW, methods.header()),
+            Self::Unauthorized | Self::InvalidToken | Self::TokenExpired => {
+                _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
+            }
             // What is left of the request is not read.
             Self::RequestTimeout | Self::PayloadTooLarge => {
                 _ = headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -163,6 +173,17 @@ impl Problem {
             _ => {}
         }
         response
+    }
+
+    /// What a client is to present, and what was wrong with what it did (RFC 6750, section 3).
+    const fn challenge(self) -> &'static str {
+        match self {
+            Self::InvalidToken => "Bearer error=\"invalid_token\"",
+            Self::TokenExpired => {
+                "Bearer error=\"invalid_token\", error_description=\"The token expired\""
+            }
+            _ => "Bearer",
+        }
     }
 
     /// Neither the texts of the table nor an id holds anything that JSON would escape.
@@ -197,6 +218,18 @@ impl From<&Refusal> for Problem {
             Refusal::NotVerified(_) => Self::InvalidSignature,
             Refusal::Encoded => Self::UnsupportedMediaType,
             Refusal::NotJson(_) | Refusal::NotForm => Self::InvalidPayload,
+        }
+    }
+}
+
+impl From<&auth::Refusal> for Problem {
+    fn from(refusal: &auth::Refusal) -> Self {
+        match refusal {
+            auth::Refusal::Missing => Self::Unauthorized,
+            auth::Refusal::Invalid(_) => Self::InvalidToken,
+            auth::Refusal::Expired => Self::TokenExpired,
+            auth::Refusal::NotConfigured(_) => Self::NotConfigured,
+            auth::Refusal::NoKeys => Self::Unavailable,
         }
     }
 }

@@ -29,6 +29,7 @@ use crate::store::Store;
 
 mod answer;
 mod body;
+mod caller;
 mod cors;
 mod delivery;
 mod limits;

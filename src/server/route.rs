@@ -1,4 +1,4 @@
-//! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
+//! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use axum::http::{Method, Response};
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::caller;
 use super::limits::Caller;
 use super::recorded;
 use super::request;
@@ -72,11 +73,16 @@ pub(super) async fn answer(
     let Trigger::Route { method, path } = &handler.trigger else {
         return Problem::NotFound.answer(&context.id);
     };
+    let caller = match caller::identify(context, &handler.options, parts).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.answer(&context.id),
+    };
     let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     if let Some(rates) = &handler.options.rate_limit {
         // Before the body is read: what is refused costs little.
         let limits = &context.client.front.process.limits;
-        if let Err(problem) = limits.admit(*method, path, rates, Caller::of(remote)) {
+        let counted = Caller::of(caller.as_ref().and_then(caller::Known::user), remote);
+        if let Err(problem) = limits.admit(*method, path, rates, counted) {
             return problem.answer(&context.id);
         }
     }
@@ -87,10 +93,13 @@ pub(super) async fn answer(
     };
     let once = match &handler.options.idempotency {
         None => None,
-        Some(header) => match recorded::Once::of_request(header, *method, path, parts, &body) {
-            Ok(once) => once,
-            Err(problem) => return problem.answer(&context.id),
-        },
+        Some(header) => {
+            let whose = recorded::Whose { header, caller: caller.as_ref() };
+            match recorded::Once::of_request(whose, *method, path, parts, &body) {
+                Ok(once) => once,
+                Err(problem) => return problem.answer(&context.id),
+            }
+        }
     };
     let input = RequestInput {
         id: context.id.clone(),
@@ -101,6 +110,7 @@ pub(super) async fn answer(
         headers: request::headers(&parts.headers),
         body,
         remote_ip: remote.to_string().into(),
+        caller: caller.as_ref().map(caller::Known::input),
     };
     let asked = Asked {
         at,

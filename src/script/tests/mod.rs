@@ -177,7 +177,9 @@ impl Perform for Plain {
                 format!("{{\"id\":\"{}\"}}", key.id).into(),
             ))),
             HostCall::Put { .. } | HostCall::Patch { .. } => HostReply::Bool(true),
-            HostCall::Insert { .. }
+            HostCall::Provider(_)
+            | HostCall::Health(_)
+            | HostCall::Insert { .. }
             | HostCall::Delete { .. }
             | HostCall::Increment { .. }
             | HostCall::Emit(_)

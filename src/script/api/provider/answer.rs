@@ -93,6 +93,10 @@ pub(super) fn health(reply: &HostReply) -> Result<Dynamic, Throw> {
     map.insert("p95_ms".into(), p95_ms.map_or(Dynamic::UNIT, number));
     map.insert("breaker".into(), (*breaker).into());
     map.insert("closed_for_ms".into(), number(*closed_ms));
+    if let Some((code, at)) = health.last_error {
+        map.insert("last_error".into(), code.into());
+        map.insert("last_error_at".into(), at.0.into());
+    }
     let headroom = health.headroom.iter().map(|left| {
         let mut map = Map::new();
         map.insert("of".into(), ImmutableString::from(&*left.of).into());
