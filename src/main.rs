@@ -27,9 +27,11 @@ mod histogram;
 mod id;
 mod json;
 mod memory;
+mod multipart;
 mod outbound;
 mod rate;
 mod redact;
+mod payload;
 mod schedule;
 mod units;
 

@@ -14,6 +14,7 @@ mod payloads;
 mod routes;
 mod streams;
 mod provider_streams;
+mod files;
 mod auth;
 mod limits;
 mod callers;

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Small words that many use, and that use nothing else of ours but each other.
-const LEAVES: [&str; 14] = [
+const LEAVES: [&str; 16] = [
     "backoff",
     "catalogue",
     "clock",
@@ -16,7 +16,9 @@ const LEAVES: [&str; 14] = [
     "id",
     "json",
     "memory",
+    "multipart",
     "outbound",
+    "payload",
     "rate",
     "redact",
     "schedule",

@@ -1,7 +1,7 @@
 //! A worker's means of running handlers: its stacks, its copies of scripts, its way to documents. Routes, webhooks that answer by script and
 //! attempts of the inbox all run through `Executor::execute`, which performs what the script asks and gives back what it wants committed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,10 +22,12 @@ use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
 mod opening;
 mod calls;
+pub(crate) mod journal;
 mod perform;
 mod streams;
 pub(crate) mod pipe;
 
+use self::journal::Journal;
 pub(crate) use self::opening::{Begun, Opening};
 pub(crate) use crate::provider::Pieces;
 
@@ -65,6 +67,10 @@ pub(crate) struct Run<'a> {
     pub(crate) place: Option<Place>,
     /// What the run knows without asking.
     pub(crate) given: Given,
+    /// Set before its first call that may have an effect outside.
+    pub(crate) has_acted: Rc<Cell<bool>>,
+    /// What it asks of providers; its reruns have the same.
+    pub(crate) journal: Rc<Journal>,
     /// Where neither the handler nor the webhook says: the one of config.
     pub(crate) timeout: Option<Duration>,
     /// Where its result may be a stream.
@@ -102,7 +108,18 @@ impl Executor {
 
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, place, given, timeout, opening } = run_of;
+        let Run {
+            generation,
+            script,
+            handler,
+            input,
+            place,
+            given,
+            has_acted,
+            journal,
+            timeout,
+            opening,
+        } = run_of;
         if let Some(stopped) = is_stopped(script) {
             return failed(Failure::Stopped(stopped));
         }
@@ -126,6 +143,7 @@ impl Executor {
         let calling = perform::Calling {
             caller: Rc::clone(&self.caller),
             providers: generation.providers.clone(),
+            has_acted,
             circumstances: Circumstances {
                 deadline: given.started + limits.timeout,
                 may_park: is_attempt,
@@ -139,6 +157,7 @@ impl Executor {
             is_attempt,
             opening,
             calling,
+            journal,
         );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
@@ -146,6 +165,11 @@ impl Executor {
             && let Some(ended) = live.ended()
         {
             end.result = Err(Failure::ByHandler(ended));
+        }
+        if matches!(end.result, Err(Failure::Ended { ending: Ending::ByCall, .. }))
+            && let Some(over) = live.over()
+        {
+            end.result = Err(Failure::ByCall(over));
         }
         if matches!(end.result, Err(Failure::Runaway)) {
             script.runaways.fetch_add(1, Ordering::Relaxed);
@@ -273,6 +297,7 @@ mod tests {
         let script = generation.script(script).unwrap();
         let given = Given::new(1, "req_1".to_owned(), &script.name);
         let input = Input::Made(make);
+        let journal = Journal::of_request("req_1");
         let run = Run {
             generation,
             script,
@@ -280,12 +305,14 @@ mod tests {
             input,
             place: None,
             given,
+            has_acted: Rc::default(),
+            journal,
             timeout: None,
             opening: None,
         };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+        Ok(String::from_utf8_lossy(answer.body.in_memory().unwrap()).into_owned())
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -2,24 +2,27 @@
 //!
 //! Branches of `parallel` share the draft, so it is borrowed for moments and never across a wait: what was true before one may have changed after it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use super::journal::Journal;
 use super::opening::{Begun, Opening};
 use super::pipe::Taken;
 use super::streams::Streams;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
+use crate::payload;
 use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::api::respond::Answer;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
-    After, AttemptEnd, Emission, Form, Given, HostCall, HostError, HostReply, When,
+    After, AttemptEnd, CallEnd, Emission, Form, Given, HostCall, HostError, HostReply, When,
 };
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
@@ -33,6 +36,8 @@ pub(super) struct Calling {
     /// Those of the run's generation.
     pub(super) providers: Vec<Arc<Provider>>,
     pub(super) circumstances: Circumstances,
+    /// Set before the first call that may have an effect outside.
+    pub(super) has_acted: Rc<Cell<bool>>,
 }
 
 /// The live performer of one run.
@@ -50,6 +55,9 @@ pub(super) struct Live {
     opening: Option<Rc<Opening>>,
     pub(super) streams: Streams,
     pub(super) calling: Calling,
+    over: RefCell<Option<CallEnd>>,
+    /// What it asks of providers.
+    pub(super) journal: Rc<Journal>,
 }
 
 impl Live {
@@ -60,8 +68,10 @@ impl Live {
         is_attempt: bool,
         opening: Option<Rc<Opening>>,
         calling: Calling,
+        journal: Rc<Journal>,
     ) -> Self {
-        let (draft, ended) = (RefCell::default(), RefCell::default());
+        let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
+        let streams = Streams::default();
         Self {
             reader,
             draft,
@@ -70,14 +80,27 @@ impl Live {
             is_attempt,
             ended,
             opening,
-            streams: Streams::default(),
+            streams,
             calling,
+            over,
+            journal,
         }
     }
 
     /// How the handler ended its attempt, if it did.
     pub(super) fn ended(&self) -> Option<AttemptEnd> {
         self.ended.take()
+    }
+
+    /// How a call ended it, if one did.
+    pub(super) fn over(&self) -> Option<CallEnd> {
+        self.over.take()
+    }
+
+    /// Ends the attempt by a call; the first of several counts.
+    pub(super) fn end_by_call(&self, end: CallEnd) -> HostReply {
+        self.over.borrow_mut().get_or_insert(end);
+        HostReply::Over
     }
 
     pub(super) fn into_effects(self) -> Effects {
@@ -129,6 +152,11 @@ impl Live {
         }))
     }
 
+    /// Nobody reads the stream any more. What has begun something outside comes to its end all the same, within the time and CPU that are left.
+    fn abandoned(&self) -> HostReply {
+        if self.calling.has_acted.get() { HostReply::Bool(false) } else { HostReply::Ended }
+    }
+
     /// The run is not asked again: who agrees has all that it wants of it.
     fn pass_stream(&self, number: u32) -> Performed<'_> {
         let Some(opening) = &self.opening else {
@@ -138,12 +166,8 @@ impl Live {
             return Performed::Now(HostReply::Ended);
         };
         let content_type = streaming.content_type().unwrap_or("application/octet-stream");
-        let head = Answer {
-            status: 200,
-            content_type: None,
-            headers: vec![("content-type".into(), content_type.into())],
-            body: Vec::new(),
-        };
+        let headers = vec![("content-type".into(), content_type.into())];
+        let head = Answer { headers, ..Answer::empty(200) };
         let pieces = Some(streaming.into_pieces());
         let effects = self.draft.take().into_effects();
         Performed::Later(Box::pin(async move {
@@ -158,9 +182,9 @@ impl Live {
         };
         match inlet.try_write(&bytes, form) {
             Taken::Yes => Performed::Now(HostReply::Unit),
-            Taken::Abandoned => Performed::Now(HostReply::Ended),
+            Taken::Abandoned => Performed::Now(self.abandoned()),
             Taken::Full => Performed::Later(Box::pin(async move {
-                if inlet.write(&bytes, form).await { HostReply::Unit } else { HostReply::Ended }
+                if inlet.write(&bytes, form).await { HostReply::Unit } else { self.abandoned() }
             })),
         }
     }
@@ -213,7 +237,9 @@ impl Live {
             | HostCall::ReadStream { .. }
             | HostCall::PassStream(_)
             | HostCall::BeginStream(_)
-            | HostCall::Write { .. }) => return Err(call),
+            | HostCall::Write { .. }
+            | HostCall::Read(_)
+            | HostCall::Digest(_)) => return Err(call),
         })
     }
 
@@ -236,7 +262,13 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
-            Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
+            Err(HostCall::Provider(call)) => self.call(&call).await,
+            Err(HostCall::Read(payloads)) => {
+                Ok(read(payload::read_all(payloads).await.map(HostReply::Bytes)))
+            }
+            Err(HostCall::Digest(payload)) => {
+                Ok(read(payload.sha256().await.map(HostReply::Digest)))
+            }
             Err(_answered_at_once) => Ok(HostReply::Unit),
         }
     }
@@ -369,6 +401,15 @@ fn after_is_gone(DocumentKey { collection, id }: &DocumentKey) -> HostError {
     HostError { code: "NOT_FOUND", message: message.into() }
 }
 
+/// A spool file that cannot be read is a disk's fault, and none of the script's.
+fn read(result: io::Result<HostReply>) -> HostReply {
+    result.unwrap_or_else(|error| {
+        tracing::error!("a spool file cannot be read: {error}");
+        let message = format!("the bytes could not be read: {error}").into();
+        HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message })
+    })
+}
+
 fn failed(error: &StoreError) -> HostReply {
     HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message: error.to_string().into() })
 }
@@ -394,6 +435,8 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::ReadStream { .. }
         | HostCall::PassStream(_)
         | HostCall::BeginStream(_)
-        | HostCall::Write { .. } => None,
+        | HostCall::Write { .. }
+        | HostCall::Read(_)
+        | HostCall::Digest(_) => None,
     }
 }

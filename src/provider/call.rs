@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
+use reqwest::header::HeaderValue;
 
 use super::Provider;
 use super::breaker::Pass;
@@ -25,7 +26,7 @@ use super::retry_after::retry_after;
 use super::state::{Kept, Later};
 use crate::outbound::{self, Reach};
 use crate::script::call::Called;
-use crate::{clock, units};
+use crate::{clock, redact, units};
 
 /// A connection stands by then, TLS included. Far away is 300 ms; a lost SYN is sent again after 1 s and 3 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -165,9 +166,10 @@ impl Caller {
                 Ok(outgoing) if prepared.streams => {
                     opened::open(client, outgoing, bounds, prepared.timeout.is_some()).await
                 }
-                Ok(outgoing) => {
-                    exchange::exchange(client, outgoing, bounds).await.map(opened::Answered::Whole)
-                }
+                Ok(outgoing) => exchange::exchange(client, outgoing, bounds)
+                    .await
+                    .map(harmless)
+                    .map(opened::Answered::Whole),
                 Err(trouble) => Err(trouble.clone()),
             };
             let result = match answered {
@@ -264,6 +266,20 @@ impl Made {
             Self::Streaming(streaming) => streaming.status(),
         }
     }
+}
+
+/// Without our own secrets, which some echo.
+fn harmless(incoming: Incoming) -> Incoming {
+    let redactor = redact::current();
+    let mut headers = incoming.headers;
+    for value in headers.values_mut() {
+        if let Some(replaced) = redactor.replaced(value.as_bytes())
+            && let Ok(replaced) = HeaderValue::from_bytes(&replaced)
+        {
+            *value = replaced;
+        }
+    }
+    Incoming { headers, body: redactor.bytes(incoming.body), ..incoming }
 }
 
 /// What an answer says of limits, for everybody.

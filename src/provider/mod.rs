@@ -40,9 +40,9 @@ mod headroom;
 mod health;
 
 pub(crate) use self::call::{Caller, Circumstances, End, Sent};
-pub(crate) use self::error::{Fault, Trouble, What};
+pub(crate) use self::error::Trouble;
 pub(crate) use self::opened::{Pieces, Streaming};
-pub(crate) use self::prepared::{Prepared, operation};
+pub(crate) use self::prepared::{Prepared, Repeat, operation};
 
 /// One third party, as one generation has it.
 pub(crate) struct Provider {

@@ -143,10 +143,29 @@ impl Prepared {
         None
     }
 
+    /// How long the provider remembers idempotency keys; `None`: it knows none.
+    pub(crate) fn key_ttl(&self) -> Option<Duration> {
+        None
+    }
+
+    /// What is done where nobody knows whether it was done, and no key protects it.
+    pub(crate) fn repeat(&self) -> Repeat {
+        Repeat::Safe
+    }
+
     /// The header that carries idempotency keys.
     fn key_header(&self) -> Option<HeaderName> {
         None
     }
+}
+
+/// What is done with a call of unknown outcome that no key protects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It is made again: at least once.
+    Safe,
+    /// Its job ends, and says so: at most once.
+    Stop,
 }
 
 /// What is called, for logs, errors and the journal: no query, which may hold what is nobody's business.

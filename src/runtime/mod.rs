@@ -18,6 +18,7 @@ use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
 use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
+use crate::payload::Spool;
 use crate::provider::Provider;
 use crate::script::coroutine;
 use crate::script::handler::{Ambient, Script};
@@ -159,6 +160,7 @@ impl Runtime {
         let (sender, first) = oneshot::channel();
         let (hints, hinted) = watch::hints();
         let (swapped, following) = changes::channel(0);
+        let spool = Spool::beside(&config.storage.path, limits::spool_files());
         let loader = {
             let (hints, bounded) = (hints.clone(), Arc::clone(&store));
             let vital = vitals.guard("the loader of scripts");
@@ -180,6 +182,7 @@ impl Runtime {
                         turns: Turns::new(),
                         limits: Limits::default(),
                         differs: ArcSwap::default(),
+                        spool,
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
                     reloader.follow_config(reread);

@@ -176,6 +176,7 @@ pub(crate) fn ask<T>(
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
         HostReply::CallFailed(error) => Err(provider::thrown(error)),
+        HostReply::Over => Err(end(Ending::ByCall)),
         reply @ (HostReply::Unit
         | HostReply::RunHere
         | HostReply::Bool(_)
@@ -185,7 +186,9 @@ pub(crate) fn ask<T>(
         | HostReply::Called(_)
         | HostReply::Streaming(_)
         | HostReply::Chunk(_)
-        | HostReply::Health(_)) => read(reply),
+        | HostReply::Health(_)
+        | HostReply::Bytes(_)
+        | HostReply::Digest(_)) => read(reply),
     });
     memory::uncharged(|| drop(reply));
     result

@@ -7,9 +7,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::api::respond::Answer;
 use super::call::{CallError, Called, Health, ProviderCall, StreamPart};
 use crate::clock::{self, Millis};
+use crate::payload::Payload;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
@@ -99,6 +102,10 @@ pub(crate) enum HostCall {
     Provider(Box<ProviderCall>),
     /// How the provider of that name is doing.
     Health(Arc<str>),
+    /// Reads bytes that are not in memory.
+    Read(Vec<Payload>),
+    /// SHA-256 of bytes that are many.
+    Digest(Payload),
     /// Reads on in an answer that comes as a stream.
     ReadStream {
         /// Its number in the run.
@@ -178,6 +185,23 @@ pub(crate) enum AttemptEnd {
     },
 }
 
+/// How a call to a provider ends the attempt that makes it. The script cannot catch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallEnd {
+    /// Again when a gate opens; it is no failure.
+    Parked {
+        /// By the clock that counts waits (`clock::steady`).
+        until: Millis,
+        /// Which gate.
+        reason: Box<str>,
+    },
+    /// Whether it was done before is not known, and it must not be done twice: a dead letter.
+    Unknown {
+        /// Which call.
+        reason: Box<str>,
+    },
+}
+
 /// What a script has seen last.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum After {
@@ -204,6 +228,10 @@ pub(crate) enum HostReply {
     Streaming(u32),
     /// A part of a stream, or the end of it.
     Chunk(Option<Json>),
+    /// To `Read`: each as a whole, in the order of the question.
+    Bytes(Vec<Bytes>),
+    /// To `Digest`.
+    Digest([u8; 32]),
     /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
     RunHere,
     /// What a provider answered.
@@ -216,6 +244,8 @@ pub(crate) enum HostReply {
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.
     Ended,
+    /// The call itself has ended the attempt, and whoever performs knows how (`CallEnd`). Nothing in the script can catch this.
+    Over,
 }
 
 /// Sets the seeds of branches apart from whatever else follows from a run's seed.

@@ -19,7 +19,7 @@ use super::api::{provider, stream};
 use super::compiled::Compiled;
 use super::coroutine::{Coroutine, Stacks};
 use super::diagnose::{self, Circumstances};
-use super::host_call::{AttemptEnd, Given, HostCall, HostReply};
+use super::host_call::{AttemptEnd, CallEnd, Given, HostCall, HostReply};
 use super::load::file_of;
 use super::places::Place;
 use super::strand::{Common, Fault, Strand};
@@ -113,6 +113,8 @@ pub(crate) enum Failure {
     },
     /// It ended the attempt itself.
     ByHandler(AttemptEnd),
+    /// A call of it to a provider ended the attempt.
+    ByCall(CallEnd),
     /// It allocated without bound between two hooks; what it held is lost.
     Runaway,
     /// A native function panicked.

@@ -1,6 +1,8 @@
 //! The only place that decides a status code: the table of errors that callers see. Every error body is `{"error", "code", …}`; nothing of a
 //! script, a secret or a payload is in it.
 
+use std::borrow::Cow;
+
 use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
@@ -12,7 +14,7 @@ use crate::id::RequestId;
 use crate::script::Ending;
 use crate::script::api::request::INVALID_PAYLOAD;
 use crate::script::api::respond::Answer;
-use crate::script::host_call::AttemptEnd;
+use crate::script::host_call::{AttemptEnd, CallEnd};
 use crate::script::run::Failure;
 use crate::store::{Recorded, StoreError};
 use crate::webhook::Refusal;
@@ -217,7 +219,9 @@ impl From<&Refusal> for Problem {
             Refusal::NotConfigured(_) => Self::NotConfigured,
             Refusal::NotVerified(_) => Self::InvalidSignature,
             Refusal::Encoded => Self::UnsupportedMediaType,
-            Refusal::NotJson(_) | Refusal::NotForm => Self::InvalidPayload,
+            Refusal::NotJson(_) | Refusal::NotForm | Refusal::NotMultipart(_) => {
+                Self::InvalidPayload
+            }
         }
     }
 }
@@ -260,9 +264,11 @@ pub(super) fn problem_of(failure: &Failure) -> Problem {
         | Failure::Runaway
         | Failure::Stopped(_) => Problem::ScriptLimit,
         Failure::Ended { ending: Ending::Cancelled, .. }
+        | Failure::ByCall(CallEnd::Parked { .. })
         | Failure::NoStack
         | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable,
-        Failure::Ended { ending: Ending::ByHandler, .. }
+        Failure::Ended { ending: Ending::ByHandler | Ending::ByCall, .. }
+        | Failure::ByCall(CallEnd::Unknown { .. })
         | Failure::ByHandler(AttemptEnd::GiveUp { .. })
         | Failure::Panicked
         // Its status can no longer be the answer's.
@@ -284,11 +290,17 @@ fn thrown(code: Option<&str>) -> Problem {
 /// A handler's own answer.
 pub(super) fn of_script(answer: Answer) -> Response<Body> {
     let Answer { status, content_type, headers: given, body } = answer;
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Body::of(body));
     *response.status_mut() = code(status);
     let headers = response.headers_mut();
-    if let Some(content_type) = content_type {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    match content_type {
+        Some(Cow::Borrowed(text)) => {
+            _ = headers.insert(CONTENT_TYPE, HeaderValue::from_static(text))
+        }
+        Some(Cow::Owned(text)) => headers.extend(
+            HeaderValue::try_from(text).ok().map(|content_type| (CONTENT_TYPE, content_type)),
+        ),
+        None => {}
     }
     append(headers, &given);
     response

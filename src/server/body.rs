@@ -1,20 +1,24 @@
-//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, or a stream: one
-//! that a script writes, or one of a provider that goes through.
+//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, a file, or a stream that
+//! a script or a provider writes, each as fast as the client takes it.
 
+use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
 use crate::execution::Pieces;
 use crate::execution::pipe::{Cut, Outlet};
+use crate::payload::Payload;
 
 /// A body.
 pub(super) enum Body {
     Incoming(Incoming),
     /// What is not sent yet.
     Whole(Bytes),
+    /// A file on disk.
+    File(Sending),
     /// What a run writes.
     Piped(Outlet),
     /// What a provider sends, as long as the client is there.
@@ -24,12 +28,24 @@ pub(super) enum Body {
     },
 }
 
-/// Why a body breaks off.
+/// A file on its way out.
+pub(super) struct Sending {
+    file: Payload,
+    sent: u64,
+    /// The chunk that is being read.
+    reading: Option<Pin<Box<dyn Future<Output = io::Result<Bytes>> + Send>>>,
+}
+
+/// Why a body breaks off. Who sends or takes it sees the connection end.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
+pub(super) enum BodyError {
+    /// The client's.
     #[error(transparent)]
-    Incoming(#[from] hyper::Error),
-    /// The connection is closed in the middle, so that the client sees it too.
+    Connection(#[from] hyper::Error),
+    /// Of our own disk.
+    #[error("a spool file cannot be read: {0}")]
+    File(#[from] io::Error),
+    /// Of who writes the stream.
     #[error("the stream was cut")]
     Cut,
 }
@@ -37,6 +53,13 @@ pub(super) enum Broken {
 impl Body {
     pub(super) fn empty() -> Self {
         Self::Whole(Bytes::new())
+    }
+
+    pub(super) fn of(payload: Payload) -> Self {
+        match payload.in_memory() {
+            Some(bytes) => Self::Whole(bytes.clone()),
+            None => Self::File(Sending { file: payload, sent: 0, reading: None }),
+        }
     }
 }
 
@@ -46,30 +69,65 @@ impl<T: Into<Bytes>> From<T> for Body {
     }
 }
 
+impl Sending {
+    fn left(&self) -> u64 {
+        self.file.len() - self.sent
+    }
+
+    fn poll_chunk(&mut self, context: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        if self.left() == 0 {
+            return Poll::Ready(None);
+        }
+        let reading = self.reading.get_or_insert_with(|| {
+            let (file, sent) = (self.file.clone(), self.sent);
+            Box::pin(async move { file.read_from(sent).await })
+        });
+        let chunk = ready!(reading.as_mut().poll(context));
+        self.reading = None;
+        match &chunk {
+            Ok(bytes) => self.sent += bytes.len() as u64,
+            Err(error) => {
+                tracing::error!("an answer broke off: a spool file cannot be read: {error}")
+            }
+        }
+        Poll::Ready(Some(chunk))
+    }
+}
+
+impl std::fmt::Debug for Sending {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{:?}, {} of them sent", self.file, self.sent)
+    }
+}
+
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Incoming(incoming) => {
-                Pin::new(incoming).poll_frame(context).map_err(Broken::from)
+                Pin::new(incoming).poll_frame(context).map_err(BodyError::from)
             }
             Self::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::File(file) => {
+                let chunk = ready!(file.poll_chunk(context));
+                Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk?))))
+            }
             Self::Piped(outlet) => outlet
                 .poll_take(context)
-                .map(|taken| Some(taken?.map(Frame::data).map_err(|Cut| Broken::Cut))),
+                .map(|taken| Some(taken?.map(Frame::data).map_err(|Cut| BodyError::Cut))),
             Self::Passed { pieces, left } => {
                 // While nothing comes nothing is written either, and only this tells that nobody waits any more.
                 if left.as_mut().poll(context).is_ready() {
-                    return Poll::Ready(Some(Err(Broken::Cut)));
+                    return Poll::Ready(Some(Err(BodyError::Cut)));
                 }
                 let piece = pieces.as_mut().poll_next(context);
-                piece.map(|piece| Some(piece?.map(Frame::data).map_err(|_said| Broken::Cut)))
+                piece.map(|piece| Some(piece?.map(Frame::data).map_err(|_said| BodyError::Cut)))
             }
         }
     }
@@ -78,6 +136,7 @@ impl HttpBody for Body {
         match self {
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Whole(bytes) => bytes.is_empty(),
+            Self::File(file) => file.left() == 0,
             Self::Piped(_) | Self::Passed { .. } => false,
         }
     }
@@ -86,6 +145,7 @@ impl HttpBody for Body {
         match self {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::File(file) => SizeHint::with_exact(file.left()),
             Self::Piped(_) | Self::Passed { .. } => SizeHint::default(),
         }
     }

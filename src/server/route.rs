@@ -1,5 +1,6 @@
 //! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,13 +16,15 @@ use super::recorded;
 use super::request;
 use super::router::Context;
 use super::streamed::{self, Running, Step, Stream};
+use super::upload;
 use crate::clock::{self, Millis};
+use crate::execution::journal::Journal;
 use crate::execution::{Begun, Executed, Opening, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::api::respond::Answer;
 use crate::script::handler::Trigger;
-use crate::script::host_call::{AttemptEnd, Given};
+use crate::script::host_call::{AttemptEnd, CallEnd, Given};
 use crate::script::run::{Failure, Input};
 use crate::store::{AttemptLog, Committed, Effects, StoreError};
 
@@ -34,6 +37,8 @@ pub(super) struct Asked {
     pub(super) input: Input,
     /// What the run is about, for logs and ids: a request or an event.
     pub(super) subject: String,
+    /// What its calls to providers have in common with those of another run for the same: a delivery's id, a request's key.
+    pub(super) calls_as: String,
     /// Where the handler does not say.
     pub(super) timeout: Option<Duration>,
     /// Whether the run is cancelled when the client leaves.
@@ -87,15 +92,16 @@ pub(super) async fn answer(
         }
     }
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
-    let body = match request::body(body, bytes_max, server.read_timeout).await {
-        Ok(body) => body,
+    let received = match upload::receive(context, &parts.headers, body, bytes_max).await {
+        Ok(received) => received,
         Err(problem) => return problem.answer(&context.id),
     };
     let once = match &handler.options.idempotency {
         None => None,
         Some(header) => {
             let whose = recorded::Whose { header, caller: caller.as_ref() };
-            match recorded::Once::of_request(whose, *method, path, parts, &body) {
+            let body = &received.payload;
+            match recorded::Once::of_request(whose, *method, path, parts, body).await {
                 Ok(once) => once,
                 Err(problem) => return problem.answer(&context.id),
             }
@@ -108,7 +114,8 @@ pub(super) async fn answer(
         params,
         query: parts.uri.query().unwrap_or_default().into(),
         headers: request::headers(&parts.headers),
-        body,
+        body: received.payload,
+        parts: received.parts,
         remote_ip: remote.to_string().into(),
         caller: caller.as_ref().map(caller::Known::input),
     };
@@ -116,6 +123,10 @@ pub(super) async fn answer(
         at,
         input: Input::Request(Rc::new(input)),
         subject: context.id.to_string(),
+        calls_as: match &once {
+            Some(once) => once.name(),
+            None => context.id.to_string(),
+        },
         timeout: None,
         ends_with_client: true,
         in_conflict: Problem::Conflict,
@@ -169,24 +180,43 @@ pub(super) async fn run(
     asked: Asked,
     commit: impl AsyncFn(Answer, Ran) -> Result<Ended, StoreError>,
 ) -> Response<Body> {
-    let Asked { at, input, subject, timeout, ends_with_client, in_conflict, streams } = asked;
+    let Asked { at, input, subject, calls_as, timeout, ends_with_client, in_conflict, streams } =
+        asked;
     let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
     let Ok(pass) = front.inbox.enter_handler(&script.name, at, handler) else {
         return Problem::Unavailable.answer(&context.id);
     };
     let seed = fastrand::u64(..);
+    let journal = Journal::of_request(&calls_as);
+    let has_acted = Rc::new(Cell::new(false));
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
+        journal.begin_run();
         let opening = (streams != Streams::No).then(Rc::<Opening>::default);
-        let given = Given::new(seed, subject.clone(), &script.name);
-        let timeout = handler.options.timeout.or(timeout);
-        let mut running = start(context, at, input.clone(), given, timeout, opening.clone());
+        let mut running = start(
+            context,
+            at,
+            Fresh {
+                input: input.clone(),
+                given: Given::new(seed, subject.clone(), &script.name),
+                has_acted: Rc::clone(&has_acted),
+                journal: Rc::clone(&journal),
+                timeout: handler.options.timeout.or(timeout),
+                opening: opening.clone(),
+            },
+        );
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
         let started_at = clock::now();
         let step = tokio::select! {
             biased;
-            step = streamed::step(&mut running, opening.as_deref()) => step,
-            () = context.client.stream.left(), if ends_with_client => {
+            step = streamed::step(&mut running, opening.as_deref()) => Some(step),
+            () = context.client.stream.left(), if ends_with_client => None,
+        };
+        let step = match step {
+            Some(step) => step,
+            // What it has begun outside cannot be taken back, so it comes to its end and commits.
+            None if has_acted.get() => streamed::step(&mut running, opening.as_deref()).await,
+            None => {
                 tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
                 return Problem::Unavailable.answer(&context.id);
             }
@@ -210,7 +240,7 @@ pub(super) async fn run(
                 Some((_, Some(pieces))) => return streamed::pass(context, head, pieces, streams),
                 Some((opening, None)) => {
                     let script = Arc::clone(&script.name);
-                    let stream = Stream { head, running, opening, script, pass };
+                    let stream = Stream { head, running, opening, script, has_acted, pass };
                     return streamed::answer(context, stream, streams).await;
                 }
             },
@@ -225,17 +255,21 @@ pub(super) async fn run(
     in_conflict.answer(&context.id)
 }
 
-/// Begins a run that owns all that it needs: one that streams goes on when its request has been answered.
-fn start(
-    context: &Context<'_>,
-    at: HandlerRef,
+/// What a run begins with.
+struct Fresh {
     input: Input,
     given: Given,
+    has_acted: Rc<Cell<bool>>,
+    journal: Rc<Journal>,
     timeout: Option<Duration>,
     opening: Option<Rc<Opening>>,
-) -> Running {
+}
+
+/// Begins a run that owns all that it needs: one that streams goes on when its request has been answered.
+fn start(context: &Context<'_>, at: HandlerRef, fresh: Fresh) -> Running {
     let (client, generation) = (Rc::clone(context.client), Rc::clone(&context.generation));
     Box::pin(async move {
+        let Fresh { input, given, has_acted, journal, timeout, opening } = fresh;
         let (script, _) = generation.handler(at);
         let run = Run {
             generation: &generation,
@@ -244,6 +278,8 @@ fn start(
             input,
             place: None,
             given,
+            has_acted,
+            journal,
             timeout,
             opening,
         };
@@ -273,6 +309,9 @@ pub(super) fn say_failed(context: &Context<'_>, script: &str, failure: &Failure)
         }
         Failure::ByHandler(AttemptEnd::GiveUp { reason }) => {
             tracing::error!(%request, script, "`{script}` gave a delivery up: {reason}");
+        }
+        Failure::ByCall(CallEnd::Parked { reason, .. } | CallEnd::Unknown { reason }) => {
+            tracing::error!(%request, script, "a call of `{script}` ended a request: {reason}");
         }
         Failure::Runaway => {
             tracing::error!(%request, script, "a request was ended in `{script}`: it allocated without bound");

@@ -2,8 +2,9 @@
 //! what was written meanwhile is committed → the stream ends. Until its first byte an error is an answer like any other; after it an event stream
 //! is told, and every other is cut, so that nothing broken looks whole.
 
+use std::cell::Cell;
 use std::future::poll_fn;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -57,6 +58,8 @@ pub(super) struct Stream {
     pub(super) opening: Rc<Opening>,
     /// The name of its script.
     pub(super) script: Arc<str>,
+    /// Whether it has begun something outside that cannot be taken back.
+    pub(super) has_acted: Rc<Cell<bool>>,
     /// Its place among those that its registration bounds.
     pub(super) pass: Option<Pass>,
 }
@@ -67,15 +70,23 @@ pub(super) async fn answer(
     stream: Stream,
     streams: Streams,
 ) -> Response<Body> {
-    let Stream { mut head, mut running, opening, script, pass } = stream;
+    let Stream { mut head, mut running, opening, script, has_acted, pass } = stream;
     if streams == Streams::HeadOnly {
         return head;
     }
     let outlet = opening.agree();
-    let begun = tokio::select! {
-        biased;
-        begun = first(&mut running, &opening) => begun,
-        () = context.client.stream.left() => return Problem::Unavailable.answer(&context.id),
+    let begun = {
+        let mut waiting = pin!(first(&mut running, &opening));
+        let begun = tokio::select! {
+            biased;
+            begun = waiting.as_mut() => Some(begun),
+            () = context.client.stream.left() => None,
+        };
+        match begun {
+            Some(begun) => begun,
+            None if has_acted.get() => waiting.await,
+            None => return Problem::Unavailable.answer(&context.id),
+        }
     };
     let (form, ended) = match begun {
         First::Written(form, ended) => (form, ended),
@@ -91,6 +102,7 @@ pub(super) async fn answer(
         opening,
         script,
         is_events,
+        has_acted,
         _pass: pass,
     };
     tokio::task::spawn_local(async move {
@@ -200,21 +212,27 @@ struct Rest {
     opening: Rc<Opening>,
     script: Arc<str>,
     is_events: bool,
+    has_acted: Rc<Cell<bool>>,
     _pass: Option<Pass>,
 }
 
 impl Rest {
-    /// Drives the run to its end, unless the client leaves.
-    async fn write(self, running: Running, executed: Option<Executed>) {
+    /// Drives the run to its end. A client that leaves ends it, unless it has begun something outside; then nobody reads what it writes.
+    async fn write(self, mut running: Running, executed: Option<Executed>) {
         let executed = match executed {
-            Some(executed) => executed,
+            Some(executed) => Some(executed),
             None => tokio::select! {
                 biased;
-                executed = running => executed,
-                () = self.client.stream.left() => {
-                    return tracing::debug!(request = %self.id, script = %self.script, "a client left, and its stream was ended");
-                }
+                executed = &mut running => Some(executed),
+                () = self.client.stream.left() => None,
             },
+        };
+        let executed = match executed {
+            Some(executed) => executed,
+            None if self.has_acted.get() => running.await,
+            None => {
+                return tracing::debug!(request = %self.id, script = %self.script, "a client left, and its stream was ended");
+            }
         };
         let context = &Context {
             id: self.id.clone(),

@@ -25,6 +25,8 @@ pub(crate) enum Ending {
     Cancelled,
     /// Its handler ended the attempt: `retry_later`, `give_up`.
     ByHandler,
+    /// A call to a provider ended the attempt: it has to wait for a gate, or must not be made twice.
+    ByCall,
 }
 
 impl fmt::Display for Ending {
@@ -37,6 +39,7 @@ impl fmt::Display for Ending {
             Self::Idle => "its stream has sent nothing for 60 s",
             Self::Cancelled => "nobody waits for its result any more",
             Self::ByHandler => "its handler ended it",
+            Self::ByCall => "a call to a provider ended it",
         })
     }
 }
