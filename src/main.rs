@@ -17,6 +17,7 @@ mod execution;
 mod script;
 mod store;
 mod admin;
+mod stand_in;
 
 mod backoff;
 mod catalogue;

@@ -15,14 +15,14 @@ impl Live {
     /// Makes one call, or answers it from the journal.
     pub(super) async fn call(&self, call: &ProviderCall) -> Result<HostReply, StoreError> {
         let Some(provider) = self.provider(&call.provider) else { return Ok(gone(&call.provider)) };
-        let prepared = match Prepared::new(provider, call) {
+        let prepared = match Prepared::new(provider, call).await {
             Ok(prepared) => prepared,
             Err(trouble) => return Ok(failed(provider, call, trouble)),
         };
         let asked = Asked {
             provider: &provider.name,
             operation: &prepared.operation,
-            digest: prepared.digest(),
+            digest: prepared.digest,
             is_unsafe: prepared.is_unsafe(),
             key_ttl: prepared.key_ttl(),
             own_key: prepared.own_key.clone(),

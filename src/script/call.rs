@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Millis;
+use crate::multipart::Sent;
+use crate::payload::Payload;
 use crate::store::Json;
 
 /// One outbound call.
@@ -40,6 +42,8 @@ pub(crate) enum Target {
         path: Vec<Box<str>>,
         /// An object, where any were given.
         params: Option<Json>,
+        /// The files among them.
+        files: Vec<Sent>,
     },
 }
 
@@ -136,8 +140,10 @@ pub(crate) enum CallBody {
     Form(Json),
     /// Text, which is sent as `text/plain` where no header says otherwise.
     Text(Box<str>),
-    /// Bytes, as `application/octet-stream`.
-    Bytes(Bytes),
+    /// Bytes, with its content type where it has one.
+    File(Payload, Option<Box<str>>),
+    /// A form with files.
+    Multipart(Vec<Sent>),
 }
 
 /// What a script asks of a stream that it reads.

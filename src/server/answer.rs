@@ -255,7 +255,7 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
 /// The same for one that has begun to answer.
 pub(super) fn problem_of(failure: &Failure) -> Problem {
     match failure {
-        Failure::Thrown { code, .. } => thrown(code.as_deref()),
+        Failure::Thrown { code, retry_after, .. } => thrown(code.as_deref(), *retry_after),
         Failure::Ended {
             ending:
                 Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Idle | Ending::Stack,
@@ -277,12 +277,14 @@ pub(super) fn problem_of(failure: &Failure) -> Problem {
 }
 
 /// By the code of a thrown map, where it is one of ours.
-fn thrown(code: Option<&str>) -> Problem {
+fn thrown(code: Option<&str>, retry_after: Option<u32>) -> Problem {
     match code {
         Some(INVALID_PAYLOAD) => Problem::InvalidPayload,
         Some("SERVICE_UNAVAILABLE" | "TIMEOUT") => Problem::Unavailable,
         Some("CONFIGURATION_ERROR") => Problem::NotConfigured,
-        Some("RATE_LIMIT_EXCEEDED") => Problem::RateLimited { after_s: RETRY_AFTER_S },
+        Some("RATE_LIMIT_EXCEEDED" | "BUDGET_EXCEEDED") => {
+            Problem::RateLimited { after_s: retry_after.unwrap_or(RETRY_AFTER_S) }
+        }
         Some(_) | None => Problem::Script,
     }
 }

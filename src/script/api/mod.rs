@@ -9,10 +9,6 @@ pub(crate) mod file;
 pub(crate) mod form;
 pub(crate) mod log;
 mod moment;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "calls of providers take these, and nothing else does yet")
-)]
 mod multipart;
 mod named;
 mod options;
