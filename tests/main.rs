@@ -12,6 +12,8 @@ mod support;
 mod hostile;
 mod payloads;
 mod routes;
+mod streams;
+mod provider_streams;
 mod files;
 mod auth;
 mod limits;

@@ -44,6 +44,7 @@ impl Live {
         self.journal.end(ticket, ended(&prepared, &sent)).await;
         Ok(match sent.end {
             End::Called(called) => HostReply::Called(Box::new(called)),
+            End::Streaming(streaming) => self.streams.add(streaming),
             End::Failed(trouble) => failed(provider, call, trouble),
             End::Parked { until, reason } => {
                 self.end_by_call(CallEnd::Parked { until: steady(until), reason: reason.into() })
@@ -75,6 +76,10 @@ fn ended(prepared: &Prepared, sent: &Sent) -> Ended {
         End::Called(called) => {
             let answer = prepared.is_unsafe().then(|| kept(called));
             (outcome_of(called.status), Some(called.status), None, answer)
+        }
+        // What comes as a stream is not kept: a rerun asks again, with the same key.
+        End::Streaming(streaming) => {
+            (outcome_of(streaming.status()), Some(streaming.status()), None, None)
         }
         End::Failed(trouble) => {
             let outcome = match trouble.status {

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use crate::config::{Environment, Scripts};
 use crate::generation::Generation;
@@ -19,12 +20,19 @@ use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
+mod opening;
 mod calls;
 pub(crate) mod journal;
 mod perform;
+mod streams;
+pub(crate) mod pipe;
 
 use self::journal::Journal;
+pub(crate) use self::opening::{Begun, Opening};
+pub(crate) use crate::provider::Pieces;
 
+/// A stream that writes nothing for so long has hung; clients and proxies give up about then.
+const STREAM_IDLE: Duration = Duration::from_secs(60);
 /// A script that runs away so often is stopped until it is saved again.
 const RUNAWAYS_MAX: u32 = 2;
 /// And one whose runs have left so much behind: twice what a run may hold at once, as shipped. Nothing but a restart gives it back.
@@ -64,7 +72,9 @@ pub(crate) struct Run<'a> {
     /// What it asks of providers; its reruns have the same.
     pub(crate) journal: Rc<Journal>,
     /// Where neither the handler nor the webhook says: the one of config.
-    pub(crate) timeout: Option<std::time::Duration>,
+    pub(crate) timeout: Option<Duration>,
+    /// Where its result may be a stream.
+    pub(crate) opening: Option<Rc<Opening>>,
 }
 
 /// How it ended, and what it wants committed; nothing where it failed.
@@ -98,8 +108,18 @@ impl Executor {
 
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, place, given, has_acted, journal, timeout } =
-            run_of;
+        let Run {
+            generation,
+            script,
+            handler,
+            input,
+            place,
+            given,
+            has_acted,
+            journal,
+            timeout,
+            opening,
+        } = run_of;
         if let Some(stopped) = is_stopped(script) {
             return failed(Failure::Stopped(stopped));
         }
@@ -115,6 +135,7 @@ impl Executor {
             cpu: scripts.cpu_budget,
             memory: scripts.memory_budget,
             timeout: timeout.unwrap_or(scripts.timeout),
+            idle: STREAM_IDLE,
         };
         let is_attempt = matches!(input, Input::Event(_));
         let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
@@ -134,6 +155,7 @@ impl Executor {
             retention,
             Rc::clone(&given),
             is_attempt,
+            opening,
             calling,
             journal,
         );
@@ -286,6 +308,7 @@ mod tests {
             has_acted: Rc::default(),
             journal,
             timeout: None,
+            opening: None,
         };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;

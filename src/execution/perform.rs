@@ -11,14 +11,18 @@ use std::time::Duration;
 use futures_util::FutureExt as _;
 
 use super::journal::Journal;
+use super::opening::{Begun, Opening};
+use super::pipe::Taken;
+use super::streams::Streams;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::payload;
 use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
+use crate::script::api::respond::Answer;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
-    After, AttemptEnd, CallEnd, Emission, Given, HostCall, HostError, HostReply, When,
+    After, AttemptEnd, CallEnd, Emission, Form, Given, HostCall, HostError, HostReply, When,
 };
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
@@ -47,6 +51,9 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
+    /// Where its stream begins; `None` where its result cannot be one.
+    opening: Option<Rc<Opening>>,
+    pub(super) streams: Streams,
     pub(super) calling: Calling,
     over: RefCell<Option<CallEnd>>,
     /// What it asks of providers.
@@ -59,11 +66,25 @@ impl Live {
         retention: Duration,
         given: Rc<Given>,
         is_attempt: bool,
+        opening: Option<Rc<Opening>>,
         calling: Calling,
         journal: Rc<Journal>,
     ) -> Self {
         let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended, calling, over, journal }
+        let streams = Streams::default();
+        Self {
+            reader,
+            draft,
+            retention,
+            given,
+            is_attempt,
+            ended,
+            opening,
+            streams,
+            calling,
+            over,
+            journal,
+        }
     }
 
     /// How the handler ended its attempt, if it did.
@@ -119,6 +140,55 @@ impl Live {
         HostReply::Unit
     }
 
+    /// From here on the draft is a new one: what is written while it streams is committed at its end.
+    fn begin_stream(&self, head: Answer) -> Performed<'_> {
+        let Some(opening) = &self.opening else {
+            return Performed::Now(no_stream(self.is_attempt));
+        };
+        let effects = self.draft.take().into_effects();
+        Performed::Later(Box::pin(async move {
+            opening.begin(Begun { head, effects, pieces: None }).await;
+            HostReply::Unit
+        }))
+    }
+
+    /// Nobody reads the stream any more. What has begun something outside comes to its end all the same, within the time and CPU that are left.
+    fn abandoned(&self) -> HostReply {
+        if self.calling.has_acted.get() { HostReply::Bool(false) } else { HostReply::Ended }
+    }
+
+    /// The run is not asked again: who agrees has all that it wants of it.
+    fn pass_stream(&self, number: u32) -> Performed<'_> {
+        let Some(opening) = &self.opening else {
+            return Performed::Now(no_stream(self.is_attempt));
+        };
+        let Some(streaming) = self.streams.take(number) else {
+            return Performed::Now(HostReply::Ended);
+        };
+        let content_type = streaming.content_type().unwrap_or("application/octet-stream");
+        let headers = vec![("content-type".into(), content_type.into())];
+        let head = Answer { headers, ..Answer::empty(200) };
+        let pieces = Some(streaming.into_pieces());
+        let effects = self.draft.take().into_effects();
+        Performed::Later(Box::pin(async move {
+            opening.begin(Begun { head, effects, pieces }).await;
+            HostReply::Unit
+        }))
+    }
+
+    fn write(&self, bytes: Vec<u8>, form: Form) -> Performed<'_> {
+        let Some(inlet) = self.opening.as_ref().and_then(|opening| opening.inlet()) else {
+            return Performed::Now(HostReply::Ended);
+        };
+        match inlet.try_write(&bytes, form) {
+            Taken::Yes => Performed::Now(HostReply::Unit),
+            Taken::Abandoned => Performed::Now(self.abandoned()),
+            Taken::Full => Performed::Later(Box::pin(async move {
+                if inlet.write(&bytes, form).await { HostReply::Unit } else { self.abandoned() }
+            })),
+        }
+    }
+
     fn later(&self, call: HostCall) -> Performed<'_> {
         Performed::Later(Box::pin(async move {
             self.in_time(call).await.unwrap_or_else(|error| failed(&error))
@@ -164,6 +234,10 @@ impl Live {
             | HostCall::Find { .. }
             | HostCall::Count { .. }
             | HostCall::Cancel { .. }
+            | HostCall::ReadStream { .. }
+            | HostCall::PassStream(_)
+            | HostCall::BeginStream(_)
+            | HostCall::Write { .. }
             | HostCall::Read(_)
             | HostCall::Digest(_)) => return Err(call),
         })
@@ -277,6 +351,15 @@ impl Live {
 impl Perform for Live {
     /// A store that answers reads at once, as SQLite does, makes most calls cost no future and no timer.
     fn perform(&self, call: HostCall) -> Performed<'_> {
+        let call = match call {
+            HostCall::BeginStream(head) => return self.begin_stream(*head),
+            HostCall::Write { bytes, form } => return self.write(bytes, form),
+            HostCall::PassStream(number) => return self.pass_stream(number),
+            HostCall::ReadStream { stream, part } => {
+                return Performed::Later(Box::pin(self.streams.read(stream, part)));
+            }
+            call => call,
+        };
         if let Some(key) = looks_at(&call)
             && self.must_learn(key)
         {
@@ -295,6 +378,16 @@ impl Perform for Live {
     fn held_bytes(&self) -> usize {
         self.draft.borrow().bytes()
     }
+}
+
+/// Where a result cannot be a stream.
+fn no_stream(is_event: bool) -> HostReply {
+    let message = if is_event {
+        "the handler of an event cannot give a stream: nobody would read it; only a route can"
+    } else {
+        "a route with `idempotency` cannot give a stream: its answers are kept, to be given again"
+    };
+    HostReply::Failed(HostError { code: "INVALID_ARGUMENT", message: message.into() })
 }
 
 fn expires_at(ttl: Option<Duration>) -> Option<Millis> {
@@ -339,6 +432,10 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Emit(_)
         | HostCall::Cancel { .. }
         | HostCall::EndAttempt(_)
+        | HostCall::ReadStream { .. }
+        | HostCall::PassStream(_)
+        | HostCall::BeginStream(_)
+        | HostCall::Write { .. }
         | HostCall::Read(_)
         | HostCall::Digest(_) => None,
     }

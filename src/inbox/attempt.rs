@@ -366,6 +366,7 @@ impl Inbox {
                 has_acted: Rc::default(),
                 journal: Rc::clone(&journal),
                 timeout: handler.options.timeout.or(bounds.timeout),
+                opening: None,
             };
             failpoint::reached(Point::AttemptStarted);
             let Executed { end, effects, log } = self.executor.execute(run).await;

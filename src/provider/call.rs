@@ -18,6 +18,7 @@ use super::exchange::{self, Bounds, Incoming};
 use super::gate::{Answered, Wanted};
 use super::health;
 use super::limit_headers::LimitHeaders;
+use super::opened::{self, Streaming};
 use super::outcome::Outcome;
 use super::prepared::Prepared;
 use super::retry::{Failed, Next};
@@ -67,6 +68,8 @@ pub(crate) struct Sent {
 pub(crate) enum End {
     /// It has succeeded.
     Called(Called),
+    /// It has succeeded so far: the head of its answer is there.
+    Streaming(Box<Streaming>),
     /// It has not.
     Failed(Trouble),
     /// It was not made, and its job is to come back then.
@@ -103,7 +106,8 @@ impl Caller {
         let result = self.tried(prepared, key, circumstances, &mut tries).await;
         let latency = clock::instant().saturating_duration_since(started);
         let end = match result {
-            Ok(called) => End::Called(called),
+            Ok(Made::Called(called)) => End::Called(called),
+            Ok(Made::Streaming(streaming)) => End::Streaming(streaming),
             Err(Kept::Out(trouble)) => End::Failed(trouble),
             Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
         };
@@ -117,7 +121,7 @@ impl Caller {
         key: Option<&str>,
         circumstances: Circumstances,
         tries: &mut u32,
-    ) -> Result<Called, Kept> {
+    ) -> Result<Made, Kept> {
         let provider = &prepared.provider;
         let client = self.client(provider, circumstances).map_err(Kept::Out)?;
         let pass = provider.state.pass(circumstances.deadline).await.map_err(Kept::Later)?;
@@ -138,7 +142,7 @@ impl Caller {
         key: Option<&str>,
         circumstances: Circumstances,
         tries: &mut u32,
-    ) -> Result<Called, Kept> {
+    ) -> Result<Made, Kept> {
         let provider = &prepared.provider;
         let settings = &provider.config.resilience;
         let mut fresh_token = false;
@@ -158,16 +162,31 @@ impl Caller {
                 .map_err(|error| Kept::Out(Trouble::from(&error)))?;
             *tries += 1;
             let outgoing = prepared.outgoing(key, &applied);
-            let result = match &outgoing {
-                Ok(outgoing) => exchange::exchange(client, outgoing, bounds).await.map(harmless),
+            let answered = match &outgoing {
+                Ok(outgoing) if prepared.streams => {
+                    opened::open(client, outgoing, bounds, prepared.timeout.is_some()).await
+                }
+                Ok(outgoing) => exchange::exchange(client, outgoing, bounds)
+                    .await
+                    .map(harmless)
+                    .map(opened::Answered::Whole),
                 Err(trouble) => Err(trouble.clone()),
+            };
+            let result = match answered {
+                Ok(opened::Answered::Streaming(opened)) => {
+                    told(prepared, &opened.head);
+                    let streaming = Streaming::new(opened, place, prepared);
+                    return Ok(Made::Streaming(Box::new(streaming)));
+                }
+                Ok(opened::Answered::Whole(incoming)) => Ok(incoming),
+                Err(trouble) => Err(trouble),
             };
             drop(place);
             if let Ok(incoming) = &result {
                 told(prepared, incoming);
             }
             let trouble = match result.and_then(|incoming| prepared.judge(&incoming)) {
-                Ok(called) => return Ok(called),
+                Ok(called) => return Ok(Made::Called(called)),
                 Err(trouble) => trouble,
             };
             if trouble.status == Some(401) && !fresh_token && is_renewed(provider, &applied) {
@@ -234,6 +253,21 @@ fn is_renewed(provider: &Provider, applied: &Applied) -> bool {
     applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(token.clone(), now))
 }
 
+/// What a call gives that has succeeded.
+enum Made {
+    Called(Called),
+    Streaming(Box<Streaming>),
+}
+
+impl Made {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Called(called) => called.status,
+            Self::Streaming(streaming) => streaming.status(),
+        }
+    }
+}
+
 /// Without our own secrets, which some echo.
 fn harmless(incoming: Incoming) -> Incoming {
     let redactor = redact::current();
@@ -272,10 +306,10 @@ fn told(prepared: &Prepared, incoming: &Incoming) {
 }
 
 /// What a call says of the provider, for everybody.
-fn learned(provider: &Provider, pass: Pass, result: &Result<Called, Kept>, began: Instant) {
+fn learned(provider: &Provider, pass: Pass, result: &Result<Made, Kept>, began: Instant) {
     let (now, at) = (clock::instant(), clock::now());
     let (outcome, code, answered) = match result {
-        Ok(called) => (Some(Outcome::Answered(called.status)), None, true),
+        Ok(made) => (Some(Outcome::Answered(made.status())), None, true),
         Err(Kept::Out(trouble)) => {
             (trouble.outcome(), Some(trouble.what.code()), trouble.status.is_some())
         }
@@ -313,6 +347,9 @@ fn say(prepared: &Prepared, end: &End, attempt: u32, latency: Duration) {
         End::Called(called) => {
             let request_id = called.request_id().unwrap_or_default();
             tracing::info!(%service, %method, success = true, latency_ms, attempt, status = called.status, request_id, "{service} {method}: {} in {took}", called.status);
+        }
+        End::Streaming(streaming) => {
+            tracing::info!(%service, %method, success = true, latency_ms, attempt, status = streaming.status(), "{service} {method}: began to answer in {took}");
         }
         End::Failed(trouble) => {
             let (code, message) = (trouble.what.code(), &trouble.message);

@@ -49,6 +49,15 @@ pub(super) async fn exchange(
     bounds: Bounds,
 ) -> Result<Incoming, Trouble> {
     let response = head(client, outgoing, bounds).await?;
+    rest(outgoing, response, bounds).await
+}
+
+/// The whole of an answer whose head has come.
+pub(super) async fn rest(
+    outgoing: &Outgoing,
+    response: Response,
+    bounds: Bounds,
+) -> Result<Incoming, Trouble> {
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     let has_body = outgoing.method != Method::HEAD
         && !matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

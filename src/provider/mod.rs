@@ -23,6 +23,10 @@ mod request;
 mod answer;
 mod error;
 mod exchange;
+mod opened;
+mod stream;
+mod sse;
+mod merge;
 mod credentials;
 mod state;
 mod rate_limit;
@@ -38,6 +42,7 @@ mod health;
 
 pub(crate) use self::call::{Caller, Circumstances, End, Sent};
 pub(crate) use self::error::Trouble;
+pub(crate) use self::opened::{Pieces, Streaming};
 pub(crate) use self::prepared::{Prepared, Repeat, operation};
 
 /// One third party, as one generation has it.

@@ -35,6 +35,8 @@ pub(crate) struct Prepared {
     pub(super) expects: Expects,
     /// Whether a wait that is too long may park its job.
     pub(super) may_wait: bool,
+    /// The answer is wanted as it comes.
+    pub(crate) streams: bool,
     /// The script's own idempotency key.
     pub(crate) own_key: Option<Box<str>>,
 }
@@ -90,6 +92,7 @@ impl Prepared {
             timeout: options.timeout,
             expects,
             may_wait: options.wait,
+            streams: options.stream,
             own_key: options.idempotency_key.clone(),
         })
     }

@@ -146,6 +146,19 @@ pub(crate) enum CallBody {
     Multipart(Vec<Sent>),
 }
 
+/// What a script asks of a stream that it reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StreamPart {
+    /// The next chunk.
+    Chunk,
+    /// All that is left, put together.
+    Message,
+    /// What it used, as far as it has said so.
+    Usage,
+    /// Why the model stopped, as far as it has said so.
+    FinishReason,
+}
+
 /// What came back.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Called {

@@ -184,6 +184,8 @@ pub(crate) fn ask<T>(
         | HostReply::Document(_)
         | HostReply::Documents(_)
         | HostReply::Called(_)
+        | HostReply::Streaming(_)
+        | HostReply::Chunk(_)
         | HostReply::Health(_)
         | HostReply::Bytes(_)
         | HostReply::Digest(_)) => read(reply),

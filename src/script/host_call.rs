@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use super::call::{CallError, Called, Health, ProviderCall};
+use super::api::respond::Answer;
+use super::call::{CallError, Called, Health, ProviderCall, StreamPart};
 use crate::clock::{self, Millis};
 use crate::payload::Payload;
 use crate::store::filter::Filter;
@@ -105,6 +106,38 @@ pub(crate) enum HostCall {
     Read(Vec<Payload>),
     /// SHA-256 of bytes that are many.
     Digest(Payload),
+    /// Reads on in an answer that comes as a stream.
+    ReadStream {
+        /// Its number in the run.
+        stream: u32,
+        /// What is wanted of it.
+        part: StreamPart,
+    },
+    /// The result is what is left of that stream. What the run did so far is committed; then the run is over.
+    PassStream(u32),
+    /// The result is a stream with this head. What the run did so far is committed before it goes on.
+    BeginStream(Box<Answer>),
+    /// A piece of that stream; done when there is room for it.
+    Write {
+        /// At most `PIECE_BYTES_MAX`.
+        bytes: Vec<u8>,
+        /// What they are.
+        form: Form,
+    },
+}
+
+/// Bytes of one piece of a stream, as many as may wait for the client. What a script writes at once is cut into pieces.
+pub(crate) const PIECE_BYTES_MAX: usize = 64 << 10;
+
+/// What a piece of a stream is; that of the first names the content type, where the script does not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// A string.
+    Text,
+    /// A blob.
+    Bytes,
+    /// An event of an event stream.
+    Event,
 }
 
 /// One `emit`.
@@ -191,6 +224,10 @@ pub(crate) enum HostReply {
     Document(Option<Json>),
     /// Several, each with its `id` inside.
     Documents(Vec<Json>),
+    /// An answer that comes as a stream, by its number in the run.
+    Streaming(u32),
+    /// A part of a stream, or the end of it.
+    Chunk(Option<Json>),
     /// To `Read`: each as a whole, in the order of the question.
     Bytes(Vec<Bytes>),
     /// To `Digest`.

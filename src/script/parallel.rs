@@ -181,7 +181,7 @@ impl Table {
 }
 
 /// Whether there was no closure with so many parameters, rather than an error inside it.
-fn takes_other(function: &FnPtr, error: &EvalAltResult) -> bool {
+pub(super) fn takes_other(function: &FnPtr, error: &EvalAltResult) -> bool {
     function.is_anonymous()
         && matches!(error, EvalAltResult::ErrorFunctionNotFound(signature, _)
             if signature.starts_with(function.fn_name()))

@@ -12,7 +12,7 @@ use crate::frame::{Frame, Place};
 /// The set-up phase was ended.
 pub(super) fn limit(site: Site<'_>, ending: Ending) -> Frame {
     let what = match ending {
-        Ending::Cpu | Ending::Timeout => "its top level runs for too long",
+        Ending::Cpu | Ending::Timeout | Ending::Idle => "its top level runs for too long",
         Ending::Memory => "its top level takes more than `scripts.memory_budget`",
         Ending::Stack => "its top level is nested too deep",
         Ending::Cancelled | Ending::ByHandler | Ending::ByCall => "loading it was cut short",

@@ -15,6 +15,7 @@ use super::Ending;
 use super::api::event::{self, EventInput};
 use super::api::request::{self, RequestInput};
 use super::api::respond::{self, Answer};
+use super::api::{provider, stream};
 use super::compiled::Compiled;
 use super::coroutine::{Coroutine, Stacks};
 use super::diagnose::{self, Circumstances};
@@ -75,8 +76,10 @@ pub(crate) struct Limits {
     pub(crate) cpu: Duration,
     /// Bytes held at once.
     pub(crate) memory: u64,
-    /// Wall time.
+    /// Wall time; of a stream until it begins.
     pub(crate) timeout: Duration,
+    /// Wall time between two pieces of a stream.
+    pub(crate) idle: Duration,
 }
 
 /// How a run ended, and what it took.
@@ -191,7 +194,7 @@ fn judged(common: &Common<'_>, result: Result<Answer, Failure>) -> Result<Answer
     Err(Failure::Ended { ending, frame: common.frame_of_branch().or(own) })
 }
 
-/// Inside the coroutine: input to value, the handler, its result to plain data. Every value is dropped in here.
+/// Inside the coroutine: input to value, the handler, its result to plain data or written as a stream. Every value is dropped in here.
 fn finish(
     compiled: &Compiled,
     handler: usize,
@@ -200,7 +203,13 @@ fn finish(
 ) -> Result<Answer, Failure> {
     let result = value_of(compiled, handler, input)
         .and_then(|value| compiled.call(handler, value, second_of(input)))
-        .and_then(|result| memory::handed_out(|| respond::answer(&result)));
+        .and_then(|result| match stream::of(result) {
+            Ok(streamed) => streamed.write(compiled.engine()),
+            Err(result) => match provider::stream::of(result) {
+                Ok(streaming) => streaming.pass(),
+                Err(result) => memory::handed_out(|| respond::answer(&result)),
+            },
+        });
     result.map_err(|error| memory::uncharged(|| failure(compiled, limits, &error)))
 }
 

@@ -26,7 +26,9 @@ pub(super) struct Common<'a> {
     pub(super) compiled: Rc<Compiled>,
     pub(super) limits: Limits,
     perform: &'a dyn Perform,
-    deadline: Instant,
+    /// Of the run, or once it writes a stream, of its next piece.
+    deadline: Cell<Instant>,
+    writes_stream: Cell<bool>,
     cpu: Cell<Duration>,
     balance: Cell<memory::Balance>,
     /// Sticky: once set, every hook and every host call of the run obeys it.
@@ -66,7 +68,8 @@ impl<'a> Common<'a> {
             compiled,
             limits,
             perform,
-            deadline: started + limits.timeout,
+            deadline: Cell::new(started + limits.timeout),
+            writes_stream: Cell::new(false),
             cpu: Cell::new(Duration::ZERO),
             balance: Cell::default(),
             ending: Cell::new(None),
@@ -134,7 +137,19 @@ impl<'a> Common<'a> {
         if self.cpu.get() > self.limits.cpu {
             return Some(Ending::Cpu);
         }
-        (now >= self.deadline).then_some(Ending::Timeout)
+        (now >= self.deadline.get()).then_some(self.late())
+    }
+
+    fn late(&self) -> Ending {
+        if self.writes_stream.get() { Ending::Idle } else { Ending::Timeout }
+    }
+
+    /// A stream has begun, or a piece of it went on its way: time and CPU count from here, however long the whole of it is. What goes on for
+    /// hours and gives its client something all the time is what streams are for.
+    fn begin_anew(&self) {
+        self.writes_stream.set(true);
+        self.deadline.set(clock::instant() + self.limits.idle);
+        self.cpu.set(Duration::ZERO);
     }
 }
 
@@ -226,18 +241,24 @@ impl<'a, R: 'static> Strand<'a, R> {
     }
 
     async fn answer(&self, call: HostCall) -> HostReply {
-        match self.common.perform.perform(call) {
+        let streams = matches!(call, HostCall::BeginStream(_) | HostCall::Write { .. });
+        let reply = match self.common.perform.perform(call) {
             Performed::Now(reply) => reply,
             Performed::Later(later) => {
-                match tokio::time::timeout_at(self.common.deadline.into(), later).await {
+                let deadline = self.common.deadline.get();
+                match tokio::time::timeout_at(deadline.into(), later).await {
                     Ok(reply) => reply,
                     Err(_elapsed) => {
-                        self.common.end(Ending::Timeout, None);
+                        self.common.end(self.common.late(), None);
                         HostReply::Ended
                     }
                 }
             }
+        };
+        if streams && reply == HostReply::Unit {
+            self.common.begin_anew();
         }
+        reply
     }
 
     fn failed(&self, fault: Fault) -> Fault {
@@ -256,7 +277,7 @@ impl<R> Drop for Strand<'_, R> {
         let running = current::enter(current::Slice {
             phase: Phase::Handler,
             ending: common.ending.get().or(Some(Ending::Cancelled)),
-            ends: common.deadline,
+            ends: common.deadline.get(),
             held_elsewhere: 0,
             given: self.given.take(),
         });

@@ -189,7 +189,7 @@ impl Problem {
     }
 
     /// Neither the texts of the table nor an id holds anything that JSON would escape.
-    fn body(self, id: &str) -> String {
+    pub(super) fn body(self, id: &str) -> String {
         let (_, code, error) = self.row();
         match self {
             Self::Script | Self::ScriptLimit => {
@@ -248,23 +248,31 @@ impl From<&StoreError> for Problem {
 pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
     match failure {
         Failure::ThrownAnswer(answer) => of_script(answer),
-        Failure::Thrown { code, retry_after, .. } => {
-            thrown(code.as_deref(), retry_after).answer(id)
-        }
+        failure => problem_of(&failure).answer(id),
+    }
+}
+
+/// The same for one that has begun to answer.
+pub(super) fn problem_of(failure: &Failure) -> Problem {
+    match failure {
+        Failure::Thrown { code, retry_after, .. } => thrown(code.as_deref(), *retry_after),
         Failure::Ended {
-            ending: Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack,
+            ending:
+                Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Idle | Ending::Stack,
             ..
         }
         | Failure::Runaway
-        | Failure::Stopped(_) => Problem::ScriptLimit.answer(id),
+        | Failure::Stopped(_) => Problem::ScriptLimit,
         Failure::Ended { ending: Ending::Cancelled, .. }
         | Failure::ByCall(CallEnd::Parked { .. })
         | Failure::NoStack
-        | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable.answer(id),
+        | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable,
         Failure::Ended { ending: Ending::ByHandler | Ending::ByCall, .. }
         | Failure::ByCall(CallEnd::Unknown { .. })
         | Failure::ByHandler(AttemptEnd::GiveUp { .. })
-        | Failure::Panicked => Problem::Script.answer(id),
+        | Failure::Panicked
+        // Its status can no longer be the answer's.
+        | Failure::ThrownAnswer(_) => Problem::Script,
     }
 }
 

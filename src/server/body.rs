@@ -1,5 +1,5 @@
-//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, or a file that is read
-//! as fast as the client takes it.
+//! What a request brings and an answer carries, without a box: a body that hyper reads as it comes, bytes that are there, a file, or a stream that
+//! a script or a provider writes, each as fast as the client takes it.
 
 use std::io;
 use std::pin::Pin;
@@ -8,16 +8,24 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
 
+use crate::execution::Pieces;
+use crate::execution::pipe::{Cut, Outlet};
 use crate::payload::Payload;
 
 /// A body.
-#[derive(Debug)]
 pub(super) enum Body {
     Incoming(Incoming),
     /// What is not sent yet.
     Whole(Bytes),
     /// A file on disk.
     File(Sending),
+    /// What a run writes.
+    Piped(Outlet),
+    /// What a provider sends, as long as the client is there.
+    Passed {
+        pieces: Pieces,
+        left: Pin<Box<dyn Future<Output = ()>>>,
+    },
 }
 
 /// A file on its way out.
@@ -37,6 +45,9 @@ pub(super) enum BodyError {
     /// Of our own disk.
     #[error("a spool file cannot be read: {0}")]
     File(#[from] io::Error),
+    /// Of who writes the stream.
+    #[error("the stream was cut")]
+    Cut,
 }
 
 impl Body {
@@ -107,6 +118,17 @@ impl HttpBody for Body {
                 let chunk = ready!(file.poll_chunk(context));
                 Poll::Ready(chunk.map(|chunk| Ok(Frame::data(chunk?))))
             }
+            Self::Piped(outlet) => outlet
+                .poll_take(context)
+                .map(|taken| Some(taken?.map(Frame::data).map_err(|Cut| BodyError::Cut))),
+            Self::Passed { pieces, left } => {
+                // While nothing comes nothing is written either, and only this tells that nobody waits any more.
+                if left.as_mut().poll(context).is_ready() {
+                    return Poll::Ready(Some(Err(BodyError::Cut)));
+                }
+                let piece = pieces.as_mut().poll_next(context);
+                piece.map(|piece| Some(piece?.map(Frame::data).map_err(|_said| BodyError::Cut)))
+            }
         }
     }
 
@@ -115,6 +137,7 @@ impl HttpBody for Body {
             Self::Incoming(incoming) => incoming.is_end_stream(),
             Self::Whole(bytes) => bytes.is_empty(),
             Self::File(file) => file.left() == 0,
+            Self::Piped(_) | Self::Passed { .. } => false,
         }
     }
 
@@ -123,6 +146,7 @@ impl HttpBody for Body {
             Self::Incoming(incoming) => incoming.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Self::File(file) => SizeHint::with_exact(file.left()),
+            Self::Piped(_) | Self::Passed { .. } => SizeHint::default(),
         }
     }
 }

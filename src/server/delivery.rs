@@ -10,7 +10,7 @@ use super::answer::{self, Problem};
 use super::body::Body;
 use super::recorded;
 use super::request;
-use super::route::{self, Asked};
+use super::route::{self, Asked, Streams};
 use super::router::Context;
 use crate::config::Respond;
 use crate::generation::HandlerRef;
@@ -124,6 +124,7 @@ pub(super) fn asked(webhook: &Webhook, event: NewEvent, at: HandlerRef) -> Asked
         // A sender that has left posts again; what its first delivery does is kept.
         ends_with_client: false,
         in_conflict: Problem::Unavailable,
+        streams: Streams::No,
     }
 }
 

@@ -39,6 +39,7 @@ mod request;
 mod route;
 mod router;
 mod socket;
+mod streamed;
 mod turns;
 mod upload;
 pub(crate) mod listen;

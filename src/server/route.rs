@@ -1,12 +1,12 @@
 //! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
 use std::cell::Cell;
-use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::Response;
 use axum::http::request::Parts;
+use axum::http::{Method, Response};
 
 use super::answer::{self, Problem};
 use super::body::Body;
@@ -15,10 +15,11 @@ use super::limits::Caller;
 use super::recorded;
 use super::request;
 use super::router::Context;
+use super::streamed::{self, Running, Step, Stream};
 use super::upload;
 use crate::clock::{self, Millis};
 use crate::execution::journal::Journal;
-use crate::execution::{Executed, Run};
+use crate::execution::{Begun, Executed, Opening, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::api::respond::Answer;
@@ -44,6 +45,16 @@ pub(super) struct Asked {
     pub(super) ends_with_client: bool,
     /// What is answered where its documents change again and again.
     pub(super) in_conflict: Problem,
+    pub(super) streams: Streams,
+}
+
+/// Whether a result may be a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Streams {
+    No,
+    /// Nobody wants its body, so it is not written.
+    HeadOnly,
+    Yes,
 }
 
 /// What a commit of a run came to.
@@ -119,6 +130,11 @@ pub(super) async fn answer(
         timeout: None,
         ends_with_client: true,
         in_conflict: Problem::Conflict,
+        streams: match &handler.options.idempotency {
+            Some(_) => Streams::No,
+            None if parts.method == Method::HEAD => Streams::HeadOnly,
+            None => Streams::Yes,
+        },
     };
     match once {
         Some(once) => recorded::request(context, once, asked).await,
@@ -164,10 +180,11 @@ pub(super) async fn run(
     asked: Asked,
     commit: impl AsyncFn(Answer, Ran) -> Result<Ended, StoreError>,
 ) -> Response<Body> {
-    let Asked { at, input, subject, calls_as, timeout, ends_with_client, in_conflict } = asked;
+    let Asked { at, input, subject, calls_as, timeout, ends_with_client, in_conflict, streams } =
+        asked;
     let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
-    let Ok(_pass) = front.inbox.enter_handler(&script.name, at, handler) else {
+    let Ok(pass) = front.inbox.enter_handler(&script.name, at, handler) else {
         return Problem::Unavailable.answer(&context.id);
     };
     let seed = fastrand::u64(..);
@@ -175,35 +192,42 @@ pub(super) async fn run(
     let has_acted = Rc::new(Cell::new(false));
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
         journal.begin_run();
-        let run = Run {
-            generation: &context.generation,
-            script,
-            handler: at.handler,
-            input: input.clone(),
-            place: None,
-            given: Given::new(seed, subject.clone(), &script.name),
-            has_acted: Rc::clone(&has_acted),
-            journal: Rc::clone(&journal),
-            timeout: handler.options.timeout.or(timeout),
-        };
+        let opening = (streams != Streams::No).then(Rc::<Opening>::default);
+        let mut running = start(
+            context,
+            at,
+            Fresh {
+                input: input.clone(),
+                given: Given::new(seed, subject.clone(), &script.name),
+                has_acted: Rc::clone(&has_acted),
+                journal: Rc::clone(&journal),
+                timeout: handler.options.timeout.or(timeout),
+                opening: opening.clone(),
+            },
+        );
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
         let started_at = clock::now();
-        let mut executing = pin!(front.executor.execute(run));
-        let executed = tokio::select! {
+        let step = tokio::select! {
             biased;
-            executed = &mut executing => Some(executed),
+            step = streamed::step(&mut running, opening.as_deref()) => Some(step),
             () = context.client.stream.left(), if ends_with_client => None,
         };
-        let Executed { end, effects, log } = match executed {
-            Some(executed) => executed,
+        let step = match step {
+            Some(step) => step,
             // What it has begun outside cannot be taken back, so it comes to its end and commits.
-            None if has_acted.get() => executing.await,
+            None if has_acted.get() => streamed::step(&mut running, opening.as_deref()).await,
             None => {
                 tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
                 return Problem::Unavailable.answer(&context.id);
             }
         };
-        let answered = match end.result {
+        let (result, effects, log, begins) = match step {
+            Step::Ended(Executed { end, effects, log }) => (end.result, effects, log, None),
+            Step::Begins(Begun { head, effects, pieces }) => {
+                (Ok(head), effects, AttemptLog::default(), opening.map(|opening| (opening, pieces)))
+            }
+        };
+        let answered = match result {
             Ok(answered) => answered,
             Err(failure) => {
                 say_failed(context, &script.name, &failure);
@@ -211,7 +235,15 @@ pub(super) async fn run(
             }
         };
         match commit(answered, Ran { effects, started_at, log }).await {
-            Ok(Ended::Answer(response)) => return response,
+            Ok(Ended::Answer(head)) => match begins {
+                None => return head,
+                Some((_, Some(pieces))) => return streamed::pass(context, head, pieces, streams),
+                Some((opening, None)) => {
+                    let script = Arc::clone(&script.name);
+                    let stream = Stream { head, running, opening, script, has_acted, pass };
+                    return streamed::answer(context, stream, streams).await;
+                }
+            },
             Ok(Ended::Conflict) => {}
             Err(error) => {
                 tracing::error!(request = %context.id, script = %script.name, "the effects of a request could not be stored: {error}");
@@ -223,8 +255,40 @@ pub(super) async fn run(
     in_conflict.answer(&context.id)
 }
 
+/// What a run begins with.
+struct Fresh {
+    input: Input,
+    given: Given,
+    has_acted: Rc<Cell<bool>>,
+    journal: Rc<Journal>,
+    timeout: Option<Duration>,
+    opening: Option<Rc<Opening>>,
+}
+
+/// Begins a run that owns all that it needs: one that streams goes on when its request has been answered.
+fn start(context: &Context<'_>, at: HandlerRef, fresh: Fresh) -> Running {
+    let (client, generation) = (Rc::clone(context.client), Rc::clone(&context.generation));
+    Box::pin(async move {
+        let Fresh { input, given, has_acted, journal, timeout, opening } = fresh;
+        let (script, _) = generation.handler(at);
+        let run = Run {
+            generation: &generation,
+            script,
+            handler: at.handler,
+            input,
+            place: None,
+            given,
+            has_acted,
+            journal,
+            timeout,
+            opening,
+        };
+        client.front.executor.execute(run).await
+    })
+}
+
 /// One line that reads alone; what it is about stands in its fields too.
-fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
+pub(super) fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
     let request = &context.id;
     match failure {
         Failure::ThrownAnswer(_) => {}

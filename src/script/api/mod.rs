@@ -17,6 +17,7 @@ pub(crate) mod provider;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
+pub(crate) mod stream;
 mod upload;
 pub(crate) mod vars;
 
@@ -48,6 +49,7 @@ pub(super) fn register(module: &mut Module) {
     request::register(module);
     file::register(module);
     respond::register(module);
+    stream::register(module);
     db::register(module);
     emit::register(module);
     attempt::register(module);

@@ -53,6 +53,13 @@ pub(crate) struct Response {
     body: Dynamic,
 }
 
+impl Answer {
+    /// One that says nothing but its status.
+    pub(crate) fn empty(status: u16) -> Self {
+        Self { status, content_type: None, headers: Vec::new(), body: Vec::<u8>::new().into() }
+    }
+}
+
 /// The functions.
 pub(crate) fn register(module: &mut Module) {
     module.set_custom_type::<Response>("Response");
@@ -148,6 +155,33 @@ fn response(map: Map) -> Result<Response, Throw> {
         }
     }
     Ok(response)
+}
+
+/// The head of a stream from the options of `stream`.
+pub(super) fn head(options: Map) -> Result<Answer, Throw> {
+    let mut head = Answer::empty(200);
+    let mut content_type = None;
+    for (name, value) in options {
+        match name.as_str() {
+            "status" => head.status = status_code(&value)?,
+            "headers" => head.headers.append(&mut headers(value)?),
+            "content_type" => content_type = Some(value),
+            _ => {
+                return Err(fail(&format!(
+                    "unknown option `{name}`; `stream` knows status, headers, content_type"
+                )));
+            }
+        }
+    }
+    if matches!(head.status, 204 | 205 | 304) {
+        return Err(fail(&format!("an answer with status {} has no body to stream", head.status)));
+    }
+    if let Some(value) = content_type {
+        let given = Map::from([("content-type".into(), value)]);
+        head.headers.retain(|(name, _)| &**name != "content-type");
+        head.headers.append(&mut headers(given.into())?);
+    }
+    Ok(head)
 }
 
 fn headers(value: Dynamic) -> Result<Headers, Throw> {

@@ -19,6 +19,8 @@ pub(crate) enum Ending {
     Stack,
     /// The wall time is up.
     Timeout,
+    /// A stream has written nothing for too long.
+    Idle,
     /// Nobody waits for the result any more.
     Cancelled,
     /// Its handler ended the attempt: `retry_later`, `give_up`.
@@ -34,6 +36,7 @@ impl fmt::Display for Ending {
             Self::Memory => "it holds more memory than it may (`scripts.memory_budget`)",
             Self::Stack => "its calls or values are nested too deep",
             Self::Timeout => "its time is up (`scripts.timeout`, or the handler's own)",
+            Self::Idle => "its stream has sent nothing for 60 s",
             Self::Cancelled => "nobody waits for its result any more",
             Self::ByHandler => "its handler ended it",
             Self::ByCall => "a call to a provider ended it",

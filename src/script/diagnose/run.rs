@@ -167,6 +167,9 @@ impl Fault<'_> {
                 .point("E0305", format!("the time limit{} is over", of(&limits.timeout)), "it was here")
                 .help("waiting counts too, in `sleep` and for documents")
                 .help("the limit is `timeout` under `[scripts]` in config.toml; a handler may set its own"),
+            Ending::Idle => self
+                .point("E0305", "the stream has sent nothing for 60 s", "it was here")
+                .help("what takes its time tells so: `out.event(#{ event: \"still\", data: () })`"),
             Ending::Cancelled => {
                 self.point("E0305", "nobody waits for the result any more", "it was here")
             }

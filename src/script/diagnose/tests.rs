@@ -438,6 +438,7 @@ fn limits_name_their_value_and_their_key() {
         (Ending::Cpu, "CPU budget of 250ms", "`cpu_budget`"),
         (Ending::Memory, "memory budget of 32MiB", "`memory_budget`"),
         (Ending::Timeout, "time limit of 60s", "`timeout`"),
+        (Ending::Idle, "nothing for 60 s", "out.event"),
         (Ending::Stack, "64 levels", "calls itself"),
         (Ending::Cancelled, "nobody waits", ""),
     ];

@@ -23,6 +23,7 @@ mod loading;
 mod memory;
 mod nesting;
 mod parallel;
+mod streams;
 
 /// The shipped budget.
 const MEMORY: u64 = 32 << 20;
@@ -41,8 +42,12 @@ impl Worker {
 
     fn with(memory: u64, stacks: usize) -> Self {
         // Generous with time, for debug builds on a busy machine; tests of the CPU budget set it.
-        let limits =
-            Limits { cpu: Duration::from_secs(20), memory, timeout: Duration::from_secs(60) };
+        let limits = Limits {
+            cpu: Duration::from_secs(20),
+            memory,
+            timeout: Duration::from_secs(60),
+            idle: Duration::from_secs(60),
+        };
         Self { shared: Shared::new(), stacks: Stacks::new(memory, stacks), limits }
     }
 
@@ -184,7 +189,11 @@ impl Perform for Plain {
             | HostCall::Delete { .. }
             | HostCall::Increment { .. }
             | HostCall::Emit(_)
-            | HostCall::EndAttempt(_) => HostReply::Unit,
+            | HostCall::EndAttempt(_)
+            | HostCall::BeginStream(_)
+            | HostCall::PassStream(_)
+            | HostCall::Write { .. } => HostReply::Unit,
+            HostCall::ReadStream { .. } => HostReply::Chunk(None),
             HostCall::Cancel { .. } => HostReply::Bool(false),
             HostCall::Read(payloads) => HostReply::Bytes(
                 payloads.iter().filter_map(|payload| payload.in_memory().cloned()).collect(),

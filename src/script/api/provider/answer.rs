@@ -8,8 +8,11 @@ use crate::script::current::Throw;
 use crate::script::host_call::HostReply;
 use crate::script::value::{self, Limits};
 
-/// The value of a reply; `whole` for status and headers too.
-pub(super) fn of(reply: &HostReply, whole: bool) -> Result<Dynamic, Throw> {
+/// The value of a reply to that operation; `whole` for status and headers too.
+pub(super) fn of(reply: &HostReply, operation: &str, whole: bool) -> Result<Dynamic, Throw> {
+    if let HostReply::Streaming(number) = reply {
+        return Ok(super::stream::new(*number, operation));
+    }
     let HostReply::Called(called) = reply else { return Ok(Dynamic::UNIT) };
     let Called { status, headers, body } = &**called;
     if !whole {

@@ -25,6 +25,7 @@ use crate::store::Json;
 
 mod answer;
 mod options;
+pub(in crate::script) mod stream;
 
 pub(in crate::script) use self::answer::thrown;
 use self::options::Taking;
@@ -101,6 +102,7 @@ pub(crate) fn register(module: &mut Module) {
             request(&provider, &verb, &path, &options)
         },
     );
+    stream::register(module);
     module.set_native_fn("is_healthy", |provider: Provider| is_healthy(&provider));
     module.set_native_fn("health", |provider: Provider| health(&provider));
 }
@@ -218,9 +220,8 @@ fn path_call(
             options: options::read(options, Taking::Body)?,
         })))
     };
-    ask(&shown(&provider.name, &verb.word().to_ascii_lowercase()), call, |reply| {
-        answer::of(reply, whole)
-    })
+    let shown = shown(&provider.name, &verb.word().to_ascii_lowercase());
+    ask(&shown, call, |reply| answer::of(reply, &shown, whole))
 }
 
 fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Result<Dynamic, Throw> {
@@ -257,7 +258,8 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
             options,
         })))
     };
-    ask(&shown(&provider.name, &name), call, |reply| answer::of(reply, false))
+    let shown = shown(&provider.name, &name);
+    ask(&shown, call, |reply| answer::of(reply, &shown, false))
 }
 
 /// What an operation was called with.
