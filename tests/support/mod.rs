@@ -9,6 +9,8 @@ mod rhaiway;
 mod clock;
 mod sender;
 mod admin;
+mod stand_in;
+pub(crate) mod upstream;
 
 pub(crate) use admin::{admin, replay};
 #[cfg(debug_assertions)]
@@ -18,6 +20,7 @@ pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};
 pub(crate) use rhaiway::{Project, Rhaiway};
 pub(crate) use sender::{SECRET, Signed, clerk_event, signed, signed_at};
+pub(crate) use stand_in::{StandIn, pay, token};
 
 mod table;
 pub(crate) use table::{check_rows, check_rows_of, logged, routes};
