@@ -9,7 +9,9 @@ mod config;
 mod generation;
 
 mod server;
+mod auth;
 mod webhook;
+mod provider;
 mod inbox;
 mod execution;
 mod script;
@@ -22,10 +24,15 @@ mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+mod histogram;
 mod id;
 mod json;
 mod memory;
+mod multipart;
 mod outbound;
+mod rate;
+mod redact;
+mod payload;
 mod schedule;
 mod units;
 
