@@ -29,6 +29,8 @@ mod upgrade;
 mod operators;
 mod cli;
 mod tidy;
+mod stand_ins;
+mod upstreams;
 mod inbox;
 mod events;
 mod order;

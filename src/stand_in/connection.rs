@@ -30,6 +30,8 @@ const CONNECTIONS_MAX: usize = 4_096;
 const BODY_BYTES_MAX: usize = 64 << 20;
 /// After an error of `accept`, such as no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Between the last piece of a stream and its being cut: hyper flushes what it has as soon as there is nothing more at once.
+const CUT_PAUSE: Duration = Duration::from_millis(10);
 
 /// Why a connection is ended without the whole of an answer: it was told so, or the client left.
 #[derive(Debug, thiserror::Error)]
@@ -64,7 +66,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
     _ = stream.set_nodelay(true);
     let service = service_fn(move |request| {
         let shared = Arc::clone(&shared);
-        async move { handle(request, shared).await }
+        async move { handle(request, &shared).await }
     });
     let served = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
     if let Err(error) = served {
@@ -74,7 +76,7 @@ async fn connection(stream: TcpStream, shared: Arc<Shared>) {
 
 async fn handle(
     request: hyper::Request<Incoming>,
-    shared: Arc<Shared>,
+    shared: &Shared,
 ) -> Result<Response<UnsyncBoxBody<Bytes, Broken>>, Broken> {
     let request = match read(request).await {
         Ok(request) => request,
@@ -88,7 +90,7 @@ async fn handle(
         Err(Unread::Broken) => return Err(Broken),
     };
     if let Some(path) = request.path.strip_prefix("/_stand_in/") {
-        return Ok(whole(control::answer(path, &request, &shared).await));
+        return Ok(whole(control::answer(path, &request, shared).await));
     }
     let (outcome, latency, pacing) = decide(&mut shared.state(), &request);
     tokio::time::sleep(latency).await;
@@ -200,7 +202,7 @@ fn pieces_of(pieces: Vec<Bytes>, pacing: Pacing) -> UnsyncBoxBody<Bytes, Broken>
             tokio::time::sleep(pacing.delay).await;
         }
         if pacing.cut_after.is_some_and(|after| number >= after) {
-            // Given up the turn, so that the pieces before have left when the connection is broken off.
+            // The pieces before have to leave first.
             tokio::time::sleep(CUT_PAUSE).await;
             return Some((Err(Broken), pieces));
         }
@@ -208,6 +210,3 @@ fn pieces_of(pieces: Vec<Bytes>, pacing: Pacing) -> UnsyncBoxBody<Bytes, Broken>
     });
     StreamBody::new(frames).boxed_unsync()
 }
-
-/// Between the last piece of a stream and its being cut: hyper flushes what it has as soon as there is nothing more at once.
-const CUT_PAUSE: Duration = Duration::from_millis(10);

@@ -1,8 +1,6 @@
 //! `/_stand_in/`: how a test or the demo tells a stand-in to misbehave, sees what came, has a webhook posted, and does what a person would do at the
 //! third party (pay, sign in). These paths answer whatever the rest was told to do.
 
-use std::sync::Arc;
-
 use hyper::{Method, StatusCode};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -14,7 +12,7 @@ use super::{Api, Shared, State, webhook};
 use crate::clock;
 
 /// Answers a request whose path has lost its beginning.
-pub(super) async fn answer(path: &str, request: &Request, shared: &Arc<Shared>) -> Answer {
+pub(super) async fn answer(path: &str, request: &Request, shared: &Shared) -> Answer {
     if request.method == Method::POST && path == "webhook" {
         return posted(request, shared).await.unwrap_or_else(|refusal| refusal);
     }
@@ -61,7 +59,7 @@ fn acted(path: &str, request: &Request, state: &mut State) -> Result<Value, Answ
     }
 }
 
-async fn posted(request: &Request, shared: &Arc<Shared>) -> Result<Answer, Answer> {
+async fn posted(request: &Request, shared: &Shared) -> Result<Answer, Answer> {
     let order: webhook::Order = body(request)?;
     let prepared = webhook::prepare(order, shared.name, &mut shared.state().ids);
     let refuse =

@@ -103,10 +103,7 @@ mod tests {
         for name in ["a[b", "a]b[", "[b]", "", "a[b]c", &deep] {
             let body: String =
                 form_urlencoded::Serializer::new(String::new()).append_pair(name, "x").finish();
-            assert_eq!(
-                read(body.as_bytes()),
-                if name == "a]b[" { Err(BadForm(name.into())) } else { Err(BadForm(name.into())) }
-            );
+            assert_eq!(read(body.as_bytes()), Err(BadForm(name.into())));
         }
         assert_eq!(read(b"a=1&a[b]=2"), Err(BadForm("a[b]".into())));
     }

@@ -10,6 +10,8 @@ mod clock;
 mod issuer;
 mod sender;
 mod admin;
+mod stand_in;
+pub(crate) mod upstream;
 
 pub(crate) use admin::{admin, replay};
 #[cfg(debug_assertions)]
@@ -19,6 +21,7 @@ pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};
 pub(crate) use issuer::{ISSUER, KeyServer, PUBLIC_PEM, Publishes, SigningKey, encode};
 pub(crate) use rhaiway::{Project, Rhaiway};
+pub(crate) use stand_in::{StandIn, pay, token};
 pub(crate) use sender::{SECRET, Signed, clerk_event, now, signed, signed_at};
 
 mod table;

@@ -116,7 +116,7 @@ pub(super) fn tokens(text: &str) -> u32 {
 
 fn words(prompt: &Prompt<'_>) -> Vec<String> {
     if let Some(count) = prompt.tool_result.is_none().then(|| words_asked(prompt.text)).flatten() {
-        return (1..=count.min(WORDS_MAX)).map(|number| format!("{} ", number)).collect();
+        return (1..=count.min(WORDS_MAX)).map(|number| format!("{number} ")).collect();
     }
     let (start, told) = match prompt.tool_result {
         Some(result) => ("The tool said: ", result),

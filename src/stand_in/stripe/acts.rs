@@ -64,10 +64,10 @@ impl Stripe {
         resource: usize,
         id: &str,
         act: &str,
-        given: Value,
+        given: &Value,
         context: &mut Context<'_>,
     ) -> Result<Value, Problem> {
-        params::check(&given)?;
+        params::check(given)?;
         let path = self.resources[resource].path.clone();
         // Stripe's test payment methods are there without being made, and become one of their own when they are attached.
         let is_test_card = path == "payment_methods" && id.starts_with("pm_card_");
@@ -85,9 +85,9 @@ impl Stripe {
             ("payment_methods", _) => self.change(resource, id, "detached", context, |object| {
                 object["customer"] = Value::Null;
             }),
-            ("payment_intents", "confirm") => self.confirm(resource, id, &given, context),
-            ("payment_intents", "capture") => self.capture(resource, id, &given, context),
-            ("payment_intents", _) => self.cancel_payment(resource, id, &given, context),
+            ("payment_intents", "confirm") => self.confirm(resource, id, given, context),
+            ("payment_intents", "capture") => self.capture(resource, id, given, context),
+            ("payment_intents", _) => self.cancel_payment(resource, id, given, context),
             ("checkout/sessions", "line_items") => Ok(self.aside(id)["line_items"].clone()),
             ("checkout/sessions", _) => {
                 self.must_be(
@@ -160,7 +160,7 @@ impl Stripe {
         if let Some(customer) = session["customer"].as_str() {
             given["customer"] = customer.into();
         }
-        let payment = self.create(self.place("payment_intents"), given, context)?;
+        let payment = self.create(self.place("payment_intents"), &given, context)?;
         Ok(payment["id"].as_str().unwrap_or_default().to_owned())
     }
 
@@ -424,7 +424,7 @@ impl Stripe {
             (Some(product), _) => _ = self.must_exist("products", product, "product")?,
             (None, data @ Value::Object(_)) => {
                 let products = self.place("products");
-                object["product"] = self.create(products, data.clone(), context)?["id"].clone();
+                object["product"] = self.create(products, data, context)?["id"].clone();
             }
             (None, _) => return Err(Problem::missing("product")),
         }

@@ -119,15 +119,15 @@ impl Stripe {
             Verb::of(&request.method, target.id, target.act, resource).ok_or_else(no_path)?;
         let id = target.id.unwrap_or_default();
         let answered = match verb {
-            Verb::Create => self.create(target.resource, given.clone(), &mut context)?,
+            Verb::Create => self.create(target.resource, &given, &mut context)?,
             Verb::Retrieve => self.find(target.resource, id)?.clone(),
-            Verb::Update => self.update(target.resource, id, given.clone(), &mut context)?,
+            Verb::Update => self.update(target.resource, id, &given, &mut context)?,
             Verb::List => self.list(target.resource, request)?,
             Verb::Search => self.search(target.resource, request)?,
             Verb::Delete => self.delete(target.resource, id, &mut context)?,
             Verb::Act => {
                 let act = target.act.unwrap_or_default();
-                self.act(target.resource, id, act, given.clone(), &mut context)?
+                self.act(target.resource, id, act, &given, &mut context)?
             }
         };
         let expanded = expand(answered, &given, |id| {
@@ -174,14 +174,14 @@ impl Stripe {
     fn create(
         &mut self,
         resource: usize,
-        given: Value,
+        given: &Value,
         context: &mut Context<'_>,
     ) -> Result<Value, Problem> {
         let row = &self.resources[resource];
-        row.check(&given)?;
-        row.check_required(&given)?;
-        let mut object = row.object(&given, context);
-        if let Err(problem) = self.made(resource, &mut object, &given, context) {
+        row.check(given)?;
+        row.check_required(given)?;
+        let mut object = row.object(given, context);
+        if let Err(problem) = self.made(resource, &mut object, given, context) {
             // A payment that was declined is there all the same, and may be confirmed with another card.
             if problem.is_of_execution() {
                 self.objects[resource].insert(object);
@@ -197,14 +197,14 @@ impl Stripe {
         &mut self,
         resource: usize,
         id: &str,
-        given: Value,
+        given: &Value,
         context: &mut Context<'_>,
     ) -> Result<Value, Problem> {
-        self.resources[resource].check(&given)?;
+        self.resources[resource].check(given)?;
         self.find(resource, id)?;
         let template = self.resources[resource].template.clone();
         let object = self.find_mut(resource, id)?;
-        params::set(object, &given, &template);
+        params::set(object, given, &template);
         let object = object.clone();
         self.tell(resource, "updated", &object, context);
         Ok(object)
