@@ -9,25 +9,30 @@ mod config;
 mod generation;
 
 mod server;
+mod auth;
 mod webhook;
+mod provider;
 mod inbox;
 mod execution;
-#[cfg_attr(not(test), expect(dead_code, reason = "the pipeline of a call is to use it"))]
-mod provider;
 mod script;
 mod store;
 mod admin;
+mod stand_in;
 
 mod backoff;
 mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+mod histogram;
 mod id;
 mod json;
 mod memory;
+mod multipart;
 mod outbound;
+mod rate;
 mod redact;
+mod payload;
 mod schedule;
 mod units;
 

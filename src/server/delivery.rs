@@ -98,6 +98,10 @@ async fn by_script(
 /// The run that answers a delivery.
 pub(super) fn asked(webhook: &Webhook, event: NewEvent, at: HandlerRef) -> Asked {
     let subject = event.id.to_string();
+    let calls_as = match &event.delivery_id {
+        Some(delivery) => format!("{}\n{delivery}", webhook.name),
+        None => format!("{}\n{subject}", webhook.name),
+    };
     let input = EventInput {
         id: event.id,
         webhook: Arc::clone(&webhook.name),
@@ -115,6 +119,7 @@ pub(super) fn asked(webhook: &Webhook, event: NewEvent, at: HandlerRef) -> Asked
         at,
         input: Input::Event(Rc::new(input)),
         subject,
+        calls_as,
         timeout: webhook.timeout,
         // A sender that has left posts again; what its first delivery does is kept.
         ends_with_client: false,
@@ -128,7 +133,11 @@ fn say_refused(context: &Context<'_>, webhook: &Webhook, refusal: &Refusal) {
         Refusal::NotConfigured(_) => {
             tracing::error!(%webhook, %request, "a delivery to `{webhook}` was refused: {refusal}")
         }
-        Refusal::NotVerified(_) | Refusal::Encoded | Refusal::NotJson(_) | Refusal::NotForm => {
+        Refusal::NotVerified(_)
+        | Refusal::Encoded
+        | Refusal::NotJson(_)
+        | Refusal::NotForm
+        | Refusal::NotMultipart(_) => {
             tracing::warn!(%webhook, %request, "a delivery to `{webhook}` was refused: {refusal}")
         }
     }

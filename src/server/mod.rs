@@ -25,20 +25,25 @@ use crate::clock;
 use crate::execution::Executor;
 use crate::generation::{Generation, Pinned};
 use crate::inbox::Inbox;
+use crate::payload::Spool;
 use crate::store::Store;
 
 mod answer;
 mod body;
+mod caller;
 mod cors;
 mod delivery;
+mod limits;
 mod recorded;
 mod request;
 mod route;
 mod router;
 mod socket;
 mod turns;
+mod upload;
 pub(crate) mod listen;
 
+pub(crate) use self::limits::Limits;
 pub(crate) use self::turns::Turns;
 
 /// For the head of a request, and for an idle connection.
@@ -62,8 +67,12 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// Who runs for which delivery or request, where there can be several of one.
     pub(crate) turns: Arc<Turns>,
+    /// How often callers have asked routes that have a rate.
+    pub(crate) limits: Limits,
     /// How config and scripts in their files differ from what serves; swapped by the loader thread.
     pub(crate) differs: ArcSwap<Differs>,
+    /// Where bodies wait that are too large for memory.
+    pub(crate) spool: Arc<Spool>,
 }
 
 /// What stands in the files of config and scripts and does not serve.

@@ -11,7 +11,7 @@ use rhai::Dynamic;
 use super::Ending;
 use super::compiled::Compiled;
 use super::coroutine::Stacks;
-use super::handler::{Sources, Vars};
+use super::handler::Sources;
 use super::host::Shared;
 use super::host_call::{Given, HostCall, HostReply};
 use super::load::{Candidate, Loader};
@@ -123,11 +123,16 @@ fn check_thrown(functions: &str, body: &str, part: &str) {
 
 fn outcome(end: &End) -> String {
     match &end.result {
-        Ok(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
+        Ok(answer) => format!(
+            "{} {}",
+            answer.status,
+            String::from_utf8_lossy(answer.body.in_memory().unwrap())
+        ),
         Err(Failure::Thrown { frame, .. }) => format!("thrown: {}", frame.one_line()),
         Err(Failure::ThrownAnswer(answer)) => format!("thrown answer {}", answer.status),
         Err(Failure::Ended { ending, .. }) => format!("{ending:?}"),
         Err(Failure::ByHandler(end)) => format!("{end:?}"),
+        Err(Failure::ByCall(end)) => format!("{end:?}"),
         Err(Failure::Runaway) => "runaway".to_owned(),
         Err(Failure::Panicked) => "panicked".to_owned(),
         Err(Failure::NoStack) => "no stack".to_owned(),
@@ -147,7 +152,7 @@ fn candidate(source: &str, modules: &[(&str, &str)]) -> Candidate {
         path: "scripts/test.rhai".into(),
         source: source.into(),
         modules: Arc::new(modules),
-        vars: Arc::new(Vars::new()),
+        ambient: Arc::default(),
     }
 }
 
@@ -156,7 +161,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// Performs waits; documents are not there, and writes go nowhere.
+/// Performs waits; documents are not there, and writes go nowhere. Deleting a document of `gate` ends the attempt.
 struct Plain;
 
 impl Perform for Plain {
@@ -172,12 +177,19 @@ impl Perform for Plain {
                 format!("{{\"id\":\"{}\"}}", key.id).into(),
             ))),
             HostCall::Put { .. } | HostCall::Patch { .. } => HostReply::Bool(true),
-            HostCall::Insert { .. }
+            HostCall::Delete { key, .. } if &*key.collection == "gate" => HostReply::Over,
+            HostCall::Provider(_)
+            | HostCall::Health(_)
+            | HostCall::Insert { .. }
             | HostCall::Delete { .. }
             | HostCall::Increment { .. }
             | HostCall::Emit(_)
             | HostCall::EndAttempt(_) => HostReply::Unit,
             HostCall::Cancel { .. } => HostReply::Bool(false),
+            HostCall::Read(payloads) => HostReply::Bytes(
+                payloads.iter().filter_map(|payload| payload.in_memory().cloned()).collect(),
+            ),
+            HostCall::Digest(_) => HostReply::Digest([0; 32]),
             HostCall::Find { .. } => HostReply::Documents(vec![crate::store::Json("{}".into())]),
             HostCall::Count { .. } => HostReply::Count(7),
         })
