@@ -16,6 +16,7 @@ mod streams;
 mod provider_streams;
 mod files;
 mod auth;
+mod secrets;
 mod limits;
 mod callers;
 mod readme;

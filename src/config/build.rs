@@ -120,7 +120,7 @@ pub(super) struct Build<'a> {
     pub(super) variables: &'a Variables,
     pub(super) development: bool,
     pub(super) how: How<'a>,
-    folder: &'a Path,
+    pub(super) folder: &'a Path,
     /// Every variable that is asked for.
     pub(super) asked: &'a mut Vec<Variable>,
 }

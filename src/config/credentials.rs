@@ -518,3 +518,219 @@ fn unusable_key(value: &str) -> Option<&'static str> {
     }
     None
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
+    use super::super::build::How;
+    use super::super::check::Check;
+    use super::super::env::{Source, Variables};
+    use super::super::fill::Filled;
+    use super::super::read::Report;
+    use super::super::{Variable, file};
+    use super::*;
+
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\\ncanary\\n-----END PRIVATE KEY-----";
+    const SET: &[(Source, &str, &str)] = &[
+        (Source::DotEnv, "A", "canary-a"),
+        (Source::DotEnv, "B", "canary-b"),
+        (Source::DotEnv, "KEY", KEY),
+        (Source::DotEnv, "BLANKS", "  "),
+    ];
+
+    #[derive(Deserialize)]
+    struct File {
+        providers: BTreeMap<Spanned<String>, Table>,
+    }
+
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
+    struct Table {
+        api_key_env: Option<Written>,
+        auth: Option<Spanned<Auth>>,
+    }
+
+    /// What is said, problems before notes, and the credentials with the variables that they ask for.
+    fn load(lines: &str, development: bool) -> (String, Option<Credentials>, Vec<Variable>) {
+        let text = format!("[providers.x]\n{lines}\n");
+        let (mut report, mut asked) = (Report::new(Path::new("c.toml"), &text), Vec::new());
+        let file: File = toml::from_str(&text).unwrap();
+        let (name, table) = file.providers.first_key_value().unwrap();
+        let (filled, variables) = (Filled::default(), Variables::of(SET));
+        let check = Check { report: &mut report, filled: &filled };
+        let how = How { development, known_schemes: &[] };
+        let folder = Path::new("");
+        let mut build =
+            Build { check, variables: &variables, development, how, folder, asked: &mut asked };
+        let provider = Provider { name, shown: "[providers.x]" };
+        let read = read(&mut build, provider, table.api_key_env.as_ref(), table.auth.as_ref());
+        let said = report.problems.iter().chain(&report.notes).map(|frame| frame.render(false));
+        (said.collect(), read, asked)
+    }
+
+    fn secret(variable: &str, value: &str) -> Secret {
+        Secret::new(variable, value.to_owned())
+    }
+
+    #[test]
+    fn each_way_is_read_with_what_belongs_to_it() {
+        let check = |lines: &str, expected: Credentials| {
+            let (said, read, asked) = load(lines, false);
+            assert_eq!((said.as_str(), read), ("", Some(expected)), "{lines}");
+            assert!(asked.iter().all(|asked| asked.required && asked.source.is_some()));
+            assert!(!asked.is_empty());
+        };
+        let (a, b) = (secret("A", "canary-a"), secret("B", "canary-b"));
+        check("api_key_env = \"A\"", Credentials::Bearer(a.clone()));
+        check("auth = { bearer_env = \"A\" }", Credentials::Bearer(a.clone()));
+        check(
+            "auth = { header = \"X-Api-Key\", value_env = \"A\" }",
+            Credentials::Header { name: "x-api-key".into(), value: a.clone() },
+        );
+        check(
+            "auth = { query = \"key\", value_env = \"A\" }",
+            Credentials::Query { name: "key".into(), value: a.clone() },
+        );
+        check(
+            "auth = { basic_user_env = \"A\" }",
+            Credentials::Basic { user: a.clone(), password: None },
+        );
+        check(
+            "auth = { basic_user_env = \"A\", basic_password_env = \"B\" }",
+            Credentials::Basic { user: a.clone(), password: Some(b.clone()) },
+        );
+        let token_url: Box<str> = "https://a.example/token?x=1".into();
+        check(
+            "[providers.x.auth.oauth2]\ntoken_url = \"https://a.example/token?x=1\"\nclient_id_env = \"A\"\nclient_secret_env = \"B\"\nscope = \"r w\"",
+            Credentials::Token(Token::Client {
+                token_url: token_url.clone(),
+                id: a,
+                secret: b,
+                scope: Some("r w".into()),
+                audience: None,
+            }),
+        );
+        check(
+            "auth.github_app = { app_id = 7, private_key_env = \"KEY\", installation_id = \"42\" }",
+            Credentials::Token(Token::Installation {
+                app_id: "7".into(),
+                installation_id: "42".into(),
+                private_key: secret("KEY", KEY),
+            }),
+        );
+        check(
+            "auth.jwt_bearer = { token_url = \"https://a.example/token?x=1\", issuer = \"me\", private_key_env = \"KEY\" }",
+            Credentials::Token(Token::Assertion(Asserted {
+                audience: token_url.clone(),
+                token_url,
+                issuer: "me".into(),
+                subject: None,
+                private_key: secret("KEY", KEY),
+                scope: None,
+            })),
+        );
+        assert_eq!(load("", false), (String::new(), None, Vec::new()));
+    }
+
+    #[test]
+    fn what_contradicts_itself_or_is_not_whole_is_refused() {
+        let check = |lines: &str, expected: &str| {
+            let (said, read, _) = load(lines, false);
+            assert!(said.starts_with("error") && said.contains(expected), "{lines}\n{said}");
+            assert!(!said.contains("canary"), "{said}");
+            assert_eq!(read, None);
+        };
+        check(
+            "api_key_env = \"A\"\nauth = { bearer_env = \"A\" }",
+            "`api_key_env` and `auth` in [providers.x] do not go together",
+        );
+        let auth =
+            |inside: &str, expected: &str| check(&format!("auth = {{ {inside} }}"), expected);
+        auth("", "auth of [providers.x] has no way to tell who calls");
+        auth("value_env = \"A\"", "auth of [providers.x] has no way to tell who calls");
+        auth(
+            "bearer_env = \"A\", query = \"k\"",
+            "`bearer_env` and `query` in auth of [providers.x] do not go together",
+        );
+        auth("bearer_env = \"A\", value_env = \"A\"", "`bearer_env` and `value_env` in");
+        auth(
+            "header = \"a\", value_env = \"A\", basic_password_env = \"B\"",
+            "`header` and `basic_password_env` in",
+        );
+        auth("header = \"x-key\"", "auth of [providers.x] has no `value_env`");
+        auth(
+            "header = \"a b\", value_env = \"A\"",
+            "`header` in auth of [providers.x] must be a header's name",
+        );
+        auth("header = \"Host\", value_env = \"A\"", "this cannot be one");
+        auth(
+            "bearer_env = 5",
+            "`bearer_env` in auth of [providers.x] must be the name of a variable",
+        );
+        auth("bearer_env = \"sk_live_abcdefghijk\"", "this looks like the secret itself");
+        auth("bearer_env = \"${A}\"", "write the name alone");
+        auth("oauth2 = {}", "auth.oauth2 of [providers.x] has no `client_id_env`");
+        let oauth2 = |url: &str| {
+            format!(
+                "oauth2 = {{ token_url = \"{url}\", client_id_env = \"A\", client_secret_env = \"B\" }}"
+            )
+        };
+        for url in [
+            "",
+            "a.example/token",
+            "ftp://a.example",
+            "https://user:pw@a.example/",
+            "https://a.example/#x",
+        ] {
+            auth(&oauth2(url), "`token_url` in auth.oauth2 of [providers.x] must be a URL");
+        }
+        auth(&oauth2("http://a.example/token"), "production needs a `token_url` with `https://`");
+        auth(
+            "github_app = { app_id = 1, private_key_env = \"KEY\", installation_id = \"a/b\" }",
+            "`a/b` is no number",
+        );
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_or_of_no_use_leaves_the_provider_not_configured() {
+        let check = |lines: &str, missing: &[&str], expected: &str| {
+            let (said, read, asked) = load(lines, true);
+            assert!(said.starts_with("warning[E0110]") && said.contains(expected), "{said}");
+            let missing = missing.iter().map(|name| (*name).into()).collect();
+            assert_eq!(read, Some(Credentials::Missing(missing)));
+            assert!(asked.iter().any(|asked| asked.source.is_none() || asked.unusable.is_some()));
+        };
+        check("api_key_env = \"NO\"", &["NO"], "provider `x` has no key: `NO` is not set");
+        check(
+            "auth = { basic_user_env = \"NO\", basic_password_env = \"NEITHER\" }",
+            &["NO", "NEITHER"],
+            "`NO`, `NEITHER` are not set",
+        );
+        check(
+            "api_key_env = \"BLANKS\"",
+            &["BLANKS"],
+            "is not used as a secret: it holds only blanks",
+        );
+        check(
+            "auth.github_app = { app_id = 1, private_key_env = \"A\", installation_id = 2 }",
+            &["A"],
+            "it is no private key in PEM form",
+        );
+        let here = "auth.oauth2 = { token_url = \"http://a.example/t\", client_id_env = \"NO\", client_secret_env = \"B\" }";
+        check(here, &["NO"], "`NO` is not set");
+    }
+
+    #[test]
+    fn keys_that_are_unknown_are_compared_with_those_there_are() {
+        let path = |last: &[&str]| -> Vec<String> {
+            ["providers", "x", "auth"].iter().chain(last).map(|part| (*part).to_owned()).collect()
+        };
+        assert!(file::keys(&path(&[])).unwrap().contains(&"bearer_env"));
+        assert!(file::keys(&path(&["oauth2"])).unwrap().contains(&"token_url"));
+        assert!(file::keys(&path(&["github_app"])).unwrap().contains(&"app_id"));
+        assert!(file::keys(&path(&["jwt_bearer"])).unwrap().contains(&"issuer"));
+        assert!(toml::from_str::<File>("[providers.x.auth]\nbearer = \"A\"").is_err());
+    }
+}

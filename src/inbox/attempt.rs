@@ -13,6 +13,7 @@ use crate::execution::journal::{Journal, OfJob};
 use crate::execution::{Executed, Run};
 use crate::failpoint::{self, Point};
 use crate::generation::{Generation, HandlerRef, Pinned, matches_of};
+use crate::redact;
 use crate::script::Ending;
 use crate::script::api::event::{Death, EventInput};
 use crate::script::host_call::{AttemptEnd, CallEnd, Given};
@@ -40,6 +41,8 @@ const PUT_OFF_MAX: Duration = Duration::from_secs(24 * 3600);
 const PARKED_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Bytes of an error that are stored.
 const ERROR_BYTES_MAX: usize = 4 << 10;
+/// Bytes of it that are searched for secrets: more than is stored and any secret.
+const SEARCHED_BYTES_MAX: usize = 128 << 10;
 
 /// A job and what its next attempt needs.
 pub(super) struct Job {
@@ -666,6 +669,9 @@ fn describe(failure: &Failure) -> String {
         Failure::NoStack => "no stack could be had".to_owned(),
         Failure::Stopped(stopped) => stopped.to_string(),
     };
+    // Searched before it is cut to its length, or half a secret could be left at the end.
+    text.truncate(text.floor_char_boundary(SEARCHED_BYTES_MAX));
+    let mut text = redact::current().text(&text).into_owned();
     text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
     text
 }

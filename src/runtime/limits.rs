@@ -1,4 +1,4 @@
-//! What the system allows this process: open files above all, for each connection is one.
+//! What the system allows this process: open files above all, for each connection is one; and what is not to be had of it, its memory on a disk.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -18,6 +18,12 @@ pub(crate) fn raise_open_files() {
     if current.is_some_and(|current| current < wanted) {
         _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum });
     }
+}
+
+/// Lets no crash write the memory of this process to a disk: all secrets are in it.
+pub(crate) fn forbid_core_dumps() {
+    let Rlimit { maximum, .. } = getrlimit(Resource::Core);
+    _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
 }
 
 /// How many connections may be open at once.

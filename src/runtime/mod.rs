@@ -127,6 +127,7 @@ impl Runtime {
     ) -> Result<Self, StartError> {
         let config = Arc::new(config);
         limits::raise_open_files();
+        limits::forbid_core_dumps();
         let listeners = listen::listen(config.server.listen, config.server.workers)?;
         let options = sqlite::OpenOptions {
             path: config.storage.path.clone(),

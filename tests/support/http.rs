@@ -4,6 +4,8 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
+use super::no_secret;
+
 /// No answer takes as long; a test that waits so long has found a hang.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -85,6 +87,8 @@ impl Connection {
         if method != "HEAD" && status != 204 && status != 304 && status >= 200 {
             response.body = self.body(&response)?;
         }
+        no_secret("an answer", &response.body);
+        no_secret("a head", format!("{:?}", response.headers).as_bytes());
         Ok(response)
     }
 

@@ -1,5 +1,6 @@
 //! What every test here stands on: a project in a temporary folder, the real binary started in it, senders that sign, and waiting for conditions.
 
+mod canary;
 mod eventually;
 mod events;
 mod http;
@@ -14,6 +15,7 @@ mod stand_in;
 pub(crate) mod upstream;
 
 pub(crate) use admin::{admin, replay};
+pub(crate) use canary::{no_canary, no_canary_below, no_secret};
 #[cfg(debug_assertions)]
 pub(crate) use clock::Clock;
 pub(crate) use events::{event, events};

@@ -9,7 +9,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::http::{Response, request};
-use super::{SECRET, Signed, eventually};
+use super::{SECRET, Signed, eventually, no_canary_below, no_secret};
 
 /// What a project starts with; a test replaces what it is about.
 const CONFIG: &str = r#"
@@ -71,7 +71,10 @@ impl Project {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().expect("the binary runs")
+        let output = self.command(arguments).output().expect("the binary runs");
+        no_secret("stdout", &output.stdout);
+        no_secret("stderr", &output.stderr);
+        output
     }
 
     /// Starts `rhaiway run` and waits until it is ready.
@@ -211,6 +214,13 @@ impl Drop for Rhaiway {
     fn drop(&mut self) {
         _ = self.child.kill();
         _ = self.child.wait();
+        no_secret("the log", self.log().join("\n").as_bytes());
+    }
+}
+
+impl Drop for Project {
+    fn drop(&mut self) {
+        no_canary_below(&self.at("data"), SECRET);
     }
 }
 

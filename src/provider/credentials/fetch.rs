@@ -64,7 +64,7 @@ struct Answer {
     token: Option<String>,
     token_type: Option<String>,
     expires_in: Option<Value>,
-    expires_at: Option<String>,
+    expires_at: Option<Value>,
 }
 
 impl Fetch {
@@ -229,10 +229,12 @@ impl Answer {
         let token = token.ok_or(no_token)?;
         let lifetime = match (&self.expires_in, &self.expires_at) {
             (Some(seconds), _) => lifetime(seconds),
-            (None, Some(time)) => time.parse::<jiff::Timestamp>().ok().map(|ends_at| {
-                let left = ends_at.as_millisecond().saturating_sub(now.wall.0);
-                Duration::from_millis(u64::try_from(left).unwrap_or(0))
-            }),
+            (None, Some(time)) => {
+                time.as_str().and_then(|time| time.parse::<jiff::Timestamp>().ok()).map(|ends_at| {
+                    let left = ends_at.as_millisecond().saturating_sub(now.wall.0);
+                    Duration::from_millis(u64::try_from(left).unwrap_or(0))
+                })
+            }
             (None, None) => None,
         };
         Ok(Fetched { header: bearer(&token)?, lifetime, kept: keep(&token) })
