@@ -10,6 +10,7 @@ mod generation;
 
 mod server;
 mod webhook;
+mod provider;
 mod inbox;
 mod execution;
 mod script;
@@ -21,10 +22,13 @@ mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+mod histogram;
 mod id;
 mod json;
 mod memory;
 mod outbound;
+mod rate;
+mod redact;
 mod schedule;
 mod units;
 

@@ -13,6 +13,7 @@ mod hostile;
 mod payloads;
 mod routes;
 mod auth;
+mod limits;
 mod readme;
 mod webhooks;
 mod scripting;

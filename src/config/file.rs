@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
+use super::{credentials, resilience};
+
 /// A value and its place. It may be of any type, so that a wrong one is answered in our words and beside all others.
 pub(super) type Written = Spanned<Value>;
 /// A list and its place, its values with their own.
@@ -29,6 +31,8 @@ pub(super) struct File {
     pub(super) admin: Admin,
     /// Who posts webhooks, by a name of your own.
     pub(super) webhooks: BTreeMap<Spanned<String>, Webhook>,
+    /// Whom scripts call, by a name of your own.
+    pub(super) providers: BTreeMap<Spanned<String>, Provider>,
     /// What collections of documents need, by their names; all of it may be left out.
     pub(super) db: BTreeMap<Spanned<String>, Documents>,
     /// Plain values that scripts read as `vars.NAME`. No secrets.
@@ -151,6 +155,56 @@ pub(super) struct Documents {
     pub(super) index: Option<List>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Provider {
+    /// `clerk`, `stripe`, `openai`, or `http` for any other API. Required.
+    pub(super) kind: Option<Written>,
+    /// Where it is, such as `https://slack.com/api`. Default: where that provider is; required for `http`.
+    pub(super) base_url: Option<Written>,
+    /// The variable that holds the URL, where the URL itself is a secret. Default: none.
+    pub(super) base_url_env: Option<Written>,
+    /// Beginnings of further URLs that a call may name as a whole. Default: none.
+    pub(super) also: Option<List>,
+    /// Whether its name may lead to an address of a private network, true or false. Default: false, so that production refuses that.
+    pub(super) private_network: Option<Written>,
+    /// The variable that holds the key, of `clerk`, `stripe` and `openai`. Default: none, not configured.
+    pub(super) api_key_env: Option<Written>,
+    /// How it is told who calls, where that is no `api_key_env`.
+    pub(super) auth: Option<Spanned<credentials::Auth>>,
+    /// Headers that every call carries; no secrets. Default: none.
+    pub(super) headers: Option<Written>,
+    /// The file that names its operations, of `http` only. Default: none.
+    pub(super) descriptor: Option<Written>,
+    /// What tells an error that comes with status 200.
+    pub(super) error_when: Option<Spanned<ErrorWhen>>,
+    /// Calls in a time, `100/s`, or a list of such of which all hold. Default: as the provider publishes; `http`: none.
+    pub(super) rate_limit: Option<Written>,
+    /// Calls at once, over all workers, 1 to 20000. Default: 64.
+    pub(super) concurrency: Option<Written>,
+    /// Duration of one try, 1ms to 1d, cut to what is left of the run. Default: `60s`.
+    pub(super) timeout: Option<Written>,
+    /// When a try that failed is made again.
+    pub(super) retry: Option<Spanned<resilience::Retry>>,
+    /// When no call goes out any more, for a while.
+    pub(super) breaker: Option<Spanned<resilience::Breaker>>,
+    /// Size of one answer, 1KiB to 1GiB. Default: `10MiB`.
+    pub(super) max_response: Option<Written>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ErrorWhen {
+    /// JSON pointer to the value that tells: `/ok`. Required.
+    pub(super) pointer: Option<Written>,
+    /// The value there that makes it an error: `false`. Required.
+    pub(super) equals: Option<Written>,
+    /// JSON pointer to the error's code. Default: none.
+    pub(super) code: Option<Written>,
+    /// JSON pointer to a sentence for people. Default: none, the code.
+    pub(super) message: Option<Written>,
+}
+
 /// The name of one variable, or a list of names.
 #[derive(Debug)]
 pub(super) enum Names {
@@ -198,7 +252,15 @@ pub(super) fn keys(path: &[String]) -> Option<&'static [&'static str]> {
         ["admin"] => Some(keys_of::<Admin>()),
         ["webhooks", _] => Some(keys_of::<Webhook>()),
         ["webhooks", _, "retry"] => Some(keys_of::<Retry>()),
+        ["providers", _] => Some(keys_of::<Provider>()),
+        ["providers", _, "retry"] => Some(keys_of::<resilience::Retry>()),
+        ["providers", _, "breaker"] => Some(keys_of::<resilience::Breaker>()),
+        ["providers", _, "error_when"] => Some(keys_of::<ErrorWhen>()),
         ["db", _] => Some(keys_of::<Documents>()),
+        ["providers", _, "auth"] => Some(keys_of::<credentials::Auth>()),
+        ["providers", _, "auth", "oauth2"] => Some(keys_of::<credentials::OAuth2>()),
+        ["providers", _, "auth", "github_app"] => Some(keys_of::<credentials::GithubApp>()),
+        ["providers", _, "auth", "jwt_bearer"] => Some(keys_of::<credentials::JwtBearer>()),
         _ => None,
     }
 }
@@ -212,6 +274,14 @@ pub(super) const TABLES: &[(&[&str], &str)] = &[
     (&["admin"], "[admin]"),
     (&["webhooks", "NAME"], "[webhooks.NAME]"),
     (&["webhooks", "NAME", "retry"], "retry of [webhooks.NAME]"),
+    (&["providers", "NAME"], "[providers.NAME]"),
+    (&["providers", "NAME", "auth"], "auth of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "oauth2"], "auth.oauth2 of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "github_app"], "auth.github_app of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "jwt_bearer"], "auth.jwt_bearer of [providers.NAME]"),
+    (&["providers", "NAME", "retry"], "retry of [providers.NAME]"),
+    (&["providers", "NAME", "breaker"], "breaker of [providers.NAME]"),
+    (&["providers", "NAME", "error_when"], "error_when of [providers.NAME]"),
     (&["db", "NAME"], "[db.NAME]"),
 ];
 
@@ -276,7 +346,7 @@ mod tests {
             };
             let doc = lines[index - 1];
             assert!(doc.starts_with("/// "), "{field}");
-            let whole = field.contains("Spanned<Retry>");
+            let whole = field.contains("Option<Spanned<") && !field.contains("Spanned<Names>");
             assert!(whole || doc.contains("Default: ") || doc.contains("Required"), "{field}");
             seen += 1;
         }

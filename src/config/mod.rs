@@ -15,6 +15,10 @@ mod file;
 mod fill;
 mod build;
 mod webhooks;
+mod providers;
+mod credentials;
+mod secret_variable;
+mod resilience;
 mod db;
 mod check;
 pub(crate) mod live;
@@ -27,10 +31,12 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::build::load_text;
 pub(crate) use self::build::{How, load};
+pub(crate) use self::credentials::{Asserted, Credentials, Token};
 pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;
 pub(crate) use self::env::process_variable;
+pub(crate) use self::resilience::{BreakerSettings, Resilience};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
@@ -50,6 +56,8 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     /// Who posts webhooks, in the order of the file.
     pub(crate) webhooks: Vec<Webhook>,
+    /// Whom scripts call, in the order of the file.
+    pub(crate) providers: Vec<Provider>,
     /// What collections of documents need, by their names.
     pub(crate) db: BTreeMap<Box<str>, Collection>,
     /// Plain values that scripts read as `vars.NAME`.
@@ -208,6 +216,87 @@ pub(crate) struct Webhook {
     pub(crate) respond: Respond,
     /// Where it stands in the file, for messages that compare it with something else.
     pub(crate) place: Place,
+}
+
+/// `[providers.NAME]`: one third party that scripts call.
+#[derive(Clone, Debug)]
+pub(crate) struct Provider {
+    /// As scripts write it.
+    pub(crate) name: Box<str>,
+    /// Which API it is.
+    pub(crate) kind: ProviderKind,
+    /// Where it is; `None`: where its descriptor says.
+    pub(crate) base_url: Option<BaseUrl>,
+    /// Beginnings of further URLs that a call may name as a whole.
+    pub(crate) also: Vec<url::Url>,
+    /// Whether its name may lead to an address of a private network.
+    pub(crate) private_network: bool,
+    /// How it is told who calls.
+    pub(crate) credentials: Option<Credentials>,
+    /// That every call carries; names in lower case.
+    pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    /// The file that names its operations.
+    pub(crate) descriptor: Option<PathBuf>,
+    /// What tells an error that comes with status 200.
+    pub(crate) error_when: Option<ErrorWhen>,
+    /// How hard it is called.
+    pub(crate) resilience: Resilience,
+    /// Bytes of one answer, at most.
+    pub(crate) max_response: u64,
+    /// Where it stands in the file.
+    pub(crate) place: Place,
+}
+
+/// Which API a provider is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// Clerk's Backend API.
+    Clerk,
+    /// Stripe's API.
+    Stripe,
+    /// OpenAI's API, or one that speaks like it.
+    OpenAi,
+    /// Any other.
+    Http,
+}
+
+impl ProviderKind {
+    /// Each with its word in config.
+    pub(crate) const ALL: [(Self, &'static str); 4] = [
+        (Self::Clerk, "clerk"),
+        (Self::Stripe, "stripe"),
+        (Self::OpenAi, "openai"),
+        (Self::Http, "http"),
+    ];
+
+    /// By its word.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+}
+
+/// Where a provider is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum BaseUrl {
+    /// As config writes it.
+    Known(url::Url),
+    /// The URL itself is a secret, and it is one that calls may begin with.
+    Secret(Secret),
+    /// The variable that should hold it does not.
+    Missing(Box<str>),
+}
+
+/// What tells an error that comes with status 200.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ErrorWhen {
+    /// Where to look.
+    pub(crate) pointer: Pointer,
+    /// The value there that makes it an error.
+    pub(crate) equals: serde_json::Value,
+    /// Where the error's code stands.
+    pub(crate) code: Option<Pointer>,
+    /// Where a sentence for people stands.
+    pub(crate) message: Option<Pointer>,
 }
 
 /// `[db.NAME]`: a collection of documents.

@@ -7,8 +7,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::config::Scripts;
+use crate::config::{Environment, Scripts};
 use crate::generation::Generation;
+use crate::provider::{Caller, Circumstances};
 use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
@@ -18,6 +19,7 @@ use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
+mod calls;
 pub(crate) mod journal;
 mod perform;
 
@@ -39,6 +41,8 @@ pub(crate) struct Executor {
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,
+    /// Its way to providers.
+    caller: Rc<Caller>,
 }
 
 /// What is to run.
@@ -81,6 +85,7 @@ impl Executor {
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
             memory_budget: scripts.memory_budget,
+            caller: Caller::new(),
         }))
     }
 
@@ -111,11 +116,21 @@ impl Executor {
         let is_attempt = matches!(input, Input::Event(_));
         let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
         let retention = generation.config.storage.retention;
+        let calling = perform::Calling {
+            caller: Rc::clone(&self.caller),
+            providers: generation.providers.clone(),
+            circumstances: Circumstances {
+                deadline: given.started + limits.timeout,
+                may_park: is_attempt,
+                only_public: generation.config.server.environment == Environment::Production,
+            },
+        };
         let live = perform::Live::new(
             Rc::clone(&self.reader),
             retention,
             Rc::clone(&given),
             is_attempt,
+            calling,
             journal,
         );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
@@ -149,6 +164,7 @@ impl Executor {
             }
             tokio::task::yield_now().await;
         }
+        self.caller.keep(&generation.providers);
         self.compiled.borrow_mut().retain(|_, compiled| {
             generation.scripts.iter().any(|script| Arc::ptr_eq(script, &compiled.script))
         });
@@ -205,7 +221,6 @@ mod tests {
 
     use super::*;
     use crate::config::{self, How, Variables};
-    use crate::script::handler::Vars;
     use crate::script::load::{Candidate, Loader};
     use crate::store::memory::MemoryStore;
 
@@ -238,12 +253,12 @@ mod tests {
                 path: format!("scripts/{name}.rhai").into(),
                 source: (*source).into(),
                 modules: Arc::default(),
-                vars: Arc::new(Vars::new()),
+                ambient: Arc::default(),
             };
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Vec::new(), Vec::new(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(

@@ -12,6 +12,7 @@ use futures_util::FutureExt as _;
 use super::journal::Journal;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
+use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
@@ -22,6 +23,14 @@ use crate::script::source;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
+
+/// What a run needs to call providers.
+pub(super) struct Calling {
+    pub(super) caller: Rc<Caller>,
+    /// Those of the run's generation.
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) circumstances: Circumstances,
+}
 
 /// The live performer of one run.
 pub(super) struct Live {
@@ -35,8 +44,9 @@ pub(super) struct Live {
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
     over: RefCell<Option<CallEnd>>,
+    pub(super) calling: Calling,
     /// What it asks of providers.
-    journal: Rc<Journal>,
+    pub(super) journal: Rc<Journal>,
 }
 
 impl Live {
@@ -45,10 +55,11 @@ impl Live {
         retention: Duration,
         given: Rc<Given>,
         is_attempt: bool,
+        calling: Calling,
         journal: Rc<Journal>,
     ) -> Self {
         let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended, over, journal }
+        Self { reader, draft, retention, given, is_attempt, ended, over, calling, journal }
     }
 
     /// How the handler ended its attempt, if it did.
@@ -62,7 +73,7 @@ impl Live {
     }
 
     /// Ends the attempt by a call; the first of several counts.
-    fn end_by_call(&self, end: CallEnd) -> HostReply {
+    pub(super) fn end_by_call(&self, end: CallEnd) -> HostReply {
         self.over.borrow_mut().get_or_insert(end);
         HostReply::Over
     }
@@ -143,7 +154,9 @@ impl Live {
                 Err(error) => HostReply::Failed(error),
             },
             HostCall::EndAttempt(end) => self.end_attempt(end),
-            call @ (HostCall::Sleep(_)
+            HostCall::Health(name) => self.health(&name),
+            call @ (HostCall::Provider(_)
+            | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
             | HostCall::Cancel { .. }) => return Err(call),
@@ -169,6 +182,7 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
+            Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
             Err(_answered_at_once) => Ok(HostReply::Unit),
         }
     }
@@ -293,7 +307,9 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Insert { key, .. }
         | HostCall::Patch { key, .. }
         | HostCall::Put { key, if_newer: Some(_), .. } => Some(key),
-        HostCall::Sleep(_)
+        HostCall::Provider(_)
+        | HostCall::Health(_)
+        | HostCall::Sleep(_)
         | HostCall::Put { if_newer: None, .. }
         | HostCall::Delete { .. }
         | HostCall::Increment { .. }

@@ -12,6 +12,7 @@ use crate::backoff::{Backoff, RETRY};
 use crate::config::Config;
 use crate::frame::Frame;
 use crate::json::Pointer;
+use crate::provider::Provider;
 use crate::script::handler::{self, Handler, Method, Script, Timer, Trigger, first_match};
 use crate::script::source::Source;
 use crate::webhook::Webhook;
@@ -27,6 +28,8 @@ pub(crate) struct Generation {
     pub(crate) config: Arc<Config>,
     /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// In the order of config.
+    pub(crate) providers: Vec<Arc<Provider>>,
     /// By name.
     pub(crate) scripts: Vec<Arc<Script>>,
     /// Scripts whose file is there but has never had a version that works.
@@ -91,11 +94,12 @@ impl Generation {
         number: u64,
         config: Arc<Config>,
         webhooks: Vec<Arc<Webhook>>,
+        providers: Vec<Arc<Provider>>,
         scripts: Vec<Arc<Script>>,
         broken: Vec<Arc<str>>,
     ) -> Result<Self, Vec<Frame>> {
         let paths = join::join(config.server.environment, &webhooks, &scripts)?;
-        Ok(Self { number, config, webhooks, scripts, broken, paths })
+        Ok(Self { number, config, webhooks, providers, scripts, broken, paths })
     }
 
     /// What a path leads to. It was decoded by the caller, who takes an encoded `/` for part of its segment.
@@ -107,6 +111,11 @@ impl Generation {
     /// By its name.
     pub(crate) fn script(&self, name: &str) -> Option<&Arc<Script>> {
         self.scripts.iter().find(|script| &*script.name == name)
+    }
+
+    /// By its name in config.
+    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| *provider.name == *name)
     }
 
     /// By its name in config.

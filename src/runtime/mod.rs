@@ -17,10 +17,11 @@ use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
 use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
+use crate::provider::Provider;
 use crate::script::coroutine;
-use crate::script::handler::Script;
+use crate::script::handler::{Ambient, Script};
 use crate::server::listen::{self, ListenError};
-use crate::server::{Process, Turns};
+use crate::server::{Limits, Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -98,6 +99,17 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
     (webhooks, problems)
 }
 
+/// Providers of a config.
+pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
+    config.providers.iter().map(|declared| Arc::new(Provider::new(declared, None))).collect()
+}
+
+/// What config gives to scripts.
+fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
+    let offers = providers.iter().map(|provider| (Arc::clone(&provider.name), provider.offers()));
+    Ambient { vars: config.vars.clone(), providers: Arc::new(offers.collect()) }
+}
+
 impl Runtime {
     /// Builds and starts everything; returns when every worker serves. `reread` gives the configuration again, as it was read now; `report` hears
     /// of each look at config and scripts, the first included.
@@ -160,6 +172,7 @@ impl Runtime {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
+                        limits: Limits::default(),
                         differs: ArcSwap::default(),
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
 use super::Ending;
+use super::api::provider;
 use super::coroutine::{self, RESERVE_BYTES, Suspend};
 use super::host_call::{Given, HostCall, HostError, HostReply};
 use super::parallel::Branches;
@@ -175,12 +176,15 @@ pub(crate) fn ask<T>(
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
         HostReply::Over => Err(end(Ending::ByCall)),
+        HostReply::CallFailed(error) => Err(provider::thrown(error)),
         reply @ (HostReply::Unit
         | HostReply::RunHere
         | HostReply::Bool(_)
         | HostReply::Count(_)
         | HostReply::Document(_)
-        | HostReply::Documents(_)) => read(reply),
+        | HostReply::Documents(_)
+        | HostReply::Called(_)
+        | HostReply::Health(_)) => read(reply),
     });
     memory::uncharged(|| drop(reply));
     result

@@ -7,12 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::call::{CallError, Called, Health, ProviderCall};
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
 
-/// What a script asks. Provider calls will be further variants.
+/// What a script asks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostCall {
     /// Waits.
@@ -93,6 +94,10 @@ pub(crate) enum HostCall {
     },
     /// Ends this attempt of an event. The script ends with it.
     EndAttempt(AttemptEnd),
+    /// Calls a provider.
+    Provider(Box<ProviderCall>),
+    /// How the provider of that name is doing.
+    Health(Arc<str>),
 }
 
 /// One `emit`.
@@ -181,6 +186,12 @@ pub(crate) enum HostReply {
     Documents(Vec<Json>),
     /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
     RunHere,
+    /// What a provider answered.
+    Called(Box<Called>),
+    /// How a provider is doing.
+    Health(Box<Health>),
+    /// Why a provider did not; thrown into the script as a map, which may catch it.
+    CallFailed(Box<CallError>),
     /// Thrown into the script as a map with `code` and `message`; the script may catch it.
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.

@@ -41,7 +41,10 @@ pub(super) enum Problem {
     ExpectationFailed,
     NotConfigured,
     Unavailable,
-    RateLimited,
+    /// With the seconds after which it may be asked again.
+    RateLimited {
+        after_s: u32,
+    },
     Script,
     ScriptLimit,
 }
@@ -126,7 +129,7 @@ impl Problem {
                 "SERVICE_UNAVAILABLE",
                 "Service temporarily unavailable. Please try again later.",
             ),
-            Self::RateLimited => (
+            Self::RateLimited { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "RATE_LIMIT_EXCEEDED",
                 "Too many requests. Please wait a moment and try again.",
@@ -153,7 +156,8 @@ impl Problem {
             Self::RequestTimeout | Self::PayloadTooLarge => {
                 _ = headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::Unavailable | Self::RateLimited | Self::ScriptLimit => {
+            Self::RateLimited { after_s } => _ = headers.insert(RETRY_AFTER, after_s.into()),
+            Self::Unavailable | Self::ScriptLimit => {
                 _ = headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
             }
             _ => {}
@@ -168,8 +172,8 @@ impl Problem {
             Self::Script | Self::ScriptLimit => {
                 format!(r#"{{"error":"{error}","code":"{code}","id":"{id}"}}"#)
             }
-            Self::RateLimited => {
-                format!(r#"{{"error":"{error}","code":"{code}","retryAfter":{RETRY_AFTER_S}}}"#)
+            Self::RateLimited { after_s } => {
+                format!(r#"{{"error":"{error}","code":"{code}","retryAfter":{after_s}}}"#)
             }
             _ => format!(r#"{{"error":"{error}","code":"{code}"}}"#),
         }
@@ -231,7 +235,7 @@ fn thrown(code: Option<&str>) -> Problem {
         Some(INVALID_PAYLOAD) => Problem::InvalidPayload,
         Some("SERVICE_UNAVAILABLE" | "TIMEOUT") => Problem::Unavailable,
         Some("CONFIGURATION_ERROR") => Problem::NotConfigured,
-        Some("RATE_LIMIT_EXCEEDED") => Problem::RateLimited,
+        Some("RATE_LIMIT_EXCEEDED") => Problem::RateLimited { after_s: RETRY_AFTER_S },
         Some(_) | None => Problem::Script,
     }
 }

@@ -31,6 +31,7 @@ mod answer;
 mod body;
 mod cors;
 mod delivery;
+mod limits;
 mod recorded;
 mod request;
 mod route;
@@ -39,6 +40,7 @@ mod socket;
 mod turns;
 pub(crate) mod listen;
 
+pub(crate) use self::limits::Limits;
 pub(crate) use self::turns::Turns;
 
 /// For the head of a request, and for an idle connection.
@@ -62,6 +64,8 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// Who runs for which delivery or request, where there can be several of one.
     pub(crate) turns: Arc<Turns>,
+    /// How often callers have asked routes that have a rate.
+    pub(crate) limits: Limits,
     /// How config and scripts in their files differ from what serves; swapped by the loader thread.
     pub(crate) differs: ArcSwap<Differs>,
 }

@@ -8,6 +8,7 @@ use axum::http::request::Parts;
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::limits::Caller;
 use super::recorded;
 use super::request;
 use super::router::Context;
@@ -62,6 +63,14 @@ pub(super) async fn answer(
     let Trigger::Route { method, path } = &handler.trigger else {
         return Problem::NotFound.answer(&context.id);
     };
+    let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
+    if let Some(rates) = &handler.options.rate_limit {
+        // Before the body is read: what is refused costs little.
+        let limits = &context.client.front.process.limits;
+        if let Err(problem) = limits.admit(*method, path, rates, Caller::of(remote)) {
+            return problem.answer(&context.id);
+        }
+    }
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
     let body = match request::body(body, bytes_max, server.read_timeout).await {
         Ok(body) => body,
@@ -74,7 +83,6 @@ pub(super) async fn answer(
             Err(problem) => return problem.answer(&context.id),
         },
     };
-    let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     let input = RequestInput {
         id: context.id.clone(),
         method: method.word(),

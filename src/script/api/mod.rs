@@ -11,6 +11,7 @@ mod moment;
 mod named;
 mod options;
 mod parallel;
+pub(crate) mod provider;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
@@ -49,6 +50,7 @@ pub(super) fn register(module: &mut Module) {
     log::register(module);
     moment::register(module);
     parallel::register(module);
+    provider::register(module);
     vars::register(module);
 }
 

@@ -11,7 +11,7 @@ use rhai::Dynamic;
 use super::Ending;
 use super::compiled::Compiled;
 use super::coroutine::Stacks;
-use super::handler::{Sources, Vars};
+use super::handler::Sources;
 use super::host::Shared;
 use super::host_call::{Given, HostCall, HostReply};
 use super::load::{Candidate, Loader};
@@ -148,7 +148,7 @@ fn candidate(source: &str, modules: &[(&str, &str)]) -> Candidate {
         path: "scripts/test.rhai".into(),
         source: source.into(),
         modules: Arc::new(modules),
-        vars: Arc::new(Vars::new()),
+        ambient: Arc::default(),
     }
 }
 
