@@ -9,6 +9,7 @@ mod config;
 mod generation;
 
 mod server;
+mod auth;
 mod webhook;
 mod provider;
 mod inbox;
@@ -16,6 +17,7 @@ mod execution;
 mod script;
 mod store;
 mod admin;
+mod stand_in;
 
 mod backoff;
 mod catalogue;
@@ -26,9 +28,11 @@ mod histogram;
 mod id;
 mod json;
 mod memory;
+mod multipart;
 mod outbound;
 mod rate;
 mod redact;
+mod payload;
 mod schedule;
 mod units;
 

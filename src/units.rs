@@ -28,9 +28,8 @@ pub(crate) fn parse_rate(text: &str) -> Result<Rate, RateError> {
         let is_count = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
         is_count.then(|| digits.parse::<u32>().ok()).flatten()
     };
-    let (count, unit) = match text.split_once('/') {
-        Some(parts) => parts,
-        None => return Err(number(text).map_or(RateError::Malformed, RateError::NoUnit)),
+    let Some((count, unit)) = text.split_once('/') else {
+        return Err(number(text).map_or(RateError::Malformed, RateError::NoUnit));
     };
     let per = match unit {
         "s" => Duration::from_secs(1),

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::auth::auths;
 use super::check::{Check, Key, span_of};
 use super::db::collections;
 use super::env::{Variables, is_variable_name};
@@ -139,6 +140,7 @@ impl Build<'_> {
             storage: self.storage(&file.storage),
             scripts: self.scripts(&file.scripts),
             admin: self.admin(&file.admin),
+            auth: auths(self, &file.auth),
             webhooks,
             providers: providers(self, &file.providers),
             db: collections(self, &file.db),

@@ -29,6 +29,8 @@ pub(super) struct File {
     pub(super) scripts: Scripts,
     /// The door for `rhaiway events` and the like.
     pub(super) admin: Admin,
+    /// How callers of routes are told apart, by a name of your own.
+    pub(super) auth: BTreeMap<Spanned<String>, Auth>,
     /// Who posts webhooks, by a name of your own.
     pub(super) webhooks: BTreeMap<Spanned<String>, Webhook>,
     /// Whom scripts call, by a name of your own.
@@ -106,6 +108,27 @@ pub(super) struct Scripts {
 pub(super) struct Admin {
     /// The Unix socket, relative to the folder of config.toml. Default: `data/rhaiway.sock`.
     pub(super) socket: Option<Written>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Auth {
+    /// `clerk` (session tokens of Clerk), `jwt` (tokens of any issuer) or `token` (one that is shared). Required.
+    pub(super) kind: Option<Written>,
+    /// Who signs the tokens, letter by letter as their `iss` says it. Required unless the kind is `token`.
+    pub(super) issuer: Option<Written>,
+    /// Where the issuer's keys are fetched. Default: `/.well-known/jwks.json` of the issuer.
+    pub(super) jwks_url: Option<Written>,
+    /// The variable that holds the issuer's public key as PEM, instead of fetching keys. Default: none.
+    pub(super) jwt_key_env: Option<Written>,
+    /// Whom a token must be for (`aud`), a name or a list of which it must name one. Default: anybody.
+    pub(super) audience: Option<Written>,
+    /// Where a token may have been made (`azp`), a list. Default: anywhere.
+    pub(super) authorized_parties: Option<List>,
+    /// By how much the issuer's clock may differ, 0s to 5m. Default: `5s`.
+    pub(super) leeway: Option<Written>,
+    /// The variable that holds the shared token, or a list: the newest first. Required where the kind is `token`.
+    pub(super) token_env: Option<Spanned<Names>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -250,6 +273,7 @@ pub(super) fn keys(path: &[String]) -> Option<&'static [&'static str]> {
         ["storage"] => Some(keys_of::<Storage>()),
         ["scripts"] => Some(keys_of::<Scripts>()),
         ["admin"] => Some(keys_of::<Admin>()),
+        ["auth", _] => Some(keys_of::<Auth>()),
         ["webhooks", _] => Some(keys_of::<Webhook>()),
         ["webhooks", _, "retry"] => Some(keys_of::<Retry>()),
         ["providers", _] => Some(keys_of::<Provider>()),
@@ -272,6 +296,7 @@ pub(super) const TABLES: &[(&[&str], &str)] = &[
     (&["storage"], "[storage]"),
     (&["scripts"], "[scripts]"),
     (&["admin"], "[admin]"),
+    (&["auth", "NAME"], "[auth.NAME]"),
     (&["webhooks", "NAME"], "[webhooks.NAME]"),
     (&["webhooks", "NAME", "retry"], "retry of [webhooks.NAME]"),
     (&["providers", "NAME"], "[providers.NAME]"),

@@ -1,7 +1,7 @@
 //! What of a configuration can change while it runs: a row for each key. From the rows come the comparison of two configurations, what is held
 //! back until a restart, and the section "What changes live" of docs/configuration.md. A key without a row fails a test.
 
-use super::{Config, Provider, Respond, Webhook};
+use super::{Auth, AuthKind, Config, KeySource, Provider, Respond, SecretSet, SignedAuth, Webhook};
 use crate::units::print_size;
 
 /// A key of config.toml.
@@ -40,6 +40,12 @@ struct ProviderKey {
 struct WebhookKey {
     name: &'static str,
     same: fn(&Webhook, &Webhook) -> bool,
+}
+
+/// A key of an `[auth.NAME]` table; every one of them changes live.
+struct AuthKey {
+    name: &'static str,
+    same: fn(&Auth, &Auth) -> bool,
 }
 
 const fn live(name: &'static str, same: fn(&Config, &Config) -> bool) -> Key {
@@ -258,6 +264,59 @@ fn changed_providers(before: &Config, now: &Config) -> Vec<String> {
     changed
 }
 
+/// The part of a table that tokens of an issuer need.
+fn signed(auth: &Auth) -> Option<&SignedAuth> {
+    match &auth.kind {
+        AuthKind::Signed(signed) => Some(signed),
+        AuthKind::Token(_) => None,
+    }
+}
+
+fn tokens(auth: &Auth) -> Option<&SecretSet> {
+    match &auth.kind {
+        AuthKind::Token(tokens) => Some(tokens),
+        AuthKind::Signed(_) => None,
+    }
+}
+
+fn key_url(auth: &Auth) -> Option<&str> {
+    match &signed(auth)?.keys {
+        KeySource::Url(url) => Some(url),
+        KeySource::Pem(_) => None,
+    }
+}
+
+fn public_key(auth: &Auth) -> Option<&SecretSet> {
+    match &signed(auth)?.keys {
+        KeySource::Pem(key) => Some(key),
+        KeySource::Url(_) => None,
+    }
+}
+
+/// Whether a part of what tokens must say is the same.
+fn same_part<T: PartialEq>(a: &Auth, b: &Auth, part: fn(&SignedAuth) -> &T) -> bool {
+    signed(a).map(part) == signed(b).map(part)
+}
+
+const AUTH_KEYS: &[AuthKey] = &[
+    AuthKey {
+        name: "kind",
+        same: |a, b| {
+            signed(a).map(|signed| signed.is_clerk) == signed(b).map(|signed| signed.is_clerk)
+        },
+    },
+    AuthKey { name: "issuer", same: |a, b| same_part(a, b, |signed| &signed.issuer) },
+    AuthKey { name: "jwks_url", same: |a, b| key_url(a) == key_url(b) },
+    AuthKey { name: "jwt_key_env", same: |a, b| public_key(a) == public_key(b) },
+    AuthKey { name: "audience", same: |a, b| same_part(a, b, |signed| &signed.audience) },
+    AuthKey {
+        name: "authorized_parties",
+        same: |a, b| same_part(a, b, |signed| &signed.authorized_parties),
+    },
+    AuthKey { name: "leeway", same: |a, b| same_part(a, b, |signed| &signed.leeway) },
+    AuthKey { name: "token_env", same: |a, b| tokens(a) == tokens(b) },
+];
+
 /// A change that counts at the next start only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -273,10 +332,9 @@ pub(crate) struct Waiting {
 /// compared and not named; a webhook that is new or gone is one name.
 pub(crate) fn changed(before: &Config, now: &Config) -> Vec<String> {
     let keys = KEYS.iter().filter(|key| !(key.same)(before, now)).map(|key| key.name.to_owned());
-    keys.chain(changed_webhooks(before, now))
-        .chain(changed_providers(before, now))
-        .chain(changed_vars(before, now))
-        .collect()
+    let tables =
+        [changed_auths(before, now), changed_webhooks(before, now), changed_providers(before, now)];
+    keys.chain(tables.into_iter().flatten()).chain(changed_vars(before, now)).collect()
 }
 
 /// Whether two tables of one webhook mean the same, secrets included.
@@ -324,6 +382,22 @@ fn changed_webhooks(before: &Config, now: &Config) -> Vec<String> {
     changed
 }
 
+fn changed_auths(before: &Config, now: &Config) -> Vec<String> {
+    let mut changed = Vec::new();
+    for auth in &now.auth {
+        match before.auth.iter().find(|known| known.name == auth.name) {
+            Some(known) => {
+                let keys = AUTH_KEYS.iter().filter(|key| !(key.same)(known, auth));
+                changed.extend(keys.map(|key| format!("auth.{}.{}", auth.name, key.name)));
+            }
+            None => changed.push(format!("auth.{}", auth.name)),
+        }
+    }
+    let gone = |known: &&Auth| !now.auth.iter().any(|auth| auth.name == known.name);
+    changed.extend(before.auth.iter().filter(gone).map(|gone| format!("auth.{}", gone.name)));
+    changed
+}
+
 fn changed_vars(before: &Config, now: &Config) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = before.vars.keys().chain(now.vars.keys()).collect();
     let changed = names.into_iter().filter(|name| before.vars.get(*name) != now.vars.get(*name));
@@ -367,7 +441,8 @@ mod tests {
         let webhooks = WEBHOOK_KEYS.iter().map(|key| (format!("webhooks.NAME.{}", key.name), None));
         let providers =
             PROVIDER_KEYS.iter().map(|key| (format!("providers.NAME.{}", key.name), None));
-        keys.chain(webhooks).chain(providers).collect()
+        let auth = AUTH_KEYS.iter().map(|key| (format!("auth.NAME.{}", key.name), None));
+        keys.chain(auth).chain(webhooks).chain(providers).collect()
     }
 
     #[test]

@@ -19,6 +19,7 @@ mod providers;
 mod credentials;
 mod secret_variable;
 mod resilience;
+mod auth;
 mod db;
 mod check;
 pub(crate) mod live;
@@ -54,6 +55,8 @@ pub(crate) struct Config {
     pub(crate) scripts: Scripts,
     /// The door for `rhaiway events` and the like.
     pub(crate) admin: Admin,
+    /// How callers of routes are told apart, in the order of the file.
+    pub(crate) auth: Vec<Auth>,
     /// Who posts webhooks, in the order of the file.
     pub(crate) webhooks: Vec<Webhook>,
     /// Whom scripts call, in the order of the file.
@@ -297,6 +300,50 @@ pub(crate) struct ErrorWhen {
     pub(crate) code: Option<Pointer>,
     /// Where a sentence for people stands.
     pub(crate) message: Option<Pointer>,
+}
+
+/// `[auth.NAME]`: one way to tell callers of routes apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Auth {
+    /// `a` to `z`, digits, `_`, `-`, `.`; never `none`.
+    pub(crate) name: Box<str>,
+    /// What they present.
+    pub(crate) kind: AuthKind,
+}
+
+/// What callers present.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AuthKind {
+    /// A token that an issuer has signed.
+    Signed(SignedAuth),
+    /// One of these tokens.
+    Token(SecretSet),
+}
+
+/// Tokens of an issuer, and what they must say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SignedAuth {
+    /// Session tokens of Clerk: RS256 only, in its cookie too, `azp` may be absent.
+    pub(crate) is_clerk: bool,
+    /// Letter by letter.
+    pub(crate) issuer: Box<str>,
+    /// What verifies them.
+    pub(crate) keys: KeySource,
+    /// Whom a token must be for; empty: anybody.
+    pub(crate) audience: Vec<Box<str>>,
+    /// Where a token may have been made; empty: anywhere.
+    pub(crate) authorized_parties: Vec<Box<str>>,
+    /// By how much the issuer's clock may differ.
+    pub(crate) leeway: Duration,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum KeySource {
+    /// They are fetched there.
+    Url(Box<str>),
+    /// One variable holds one, as PEM.
+    Pem(SecretSet),
 }
 
 /// `[db.NAME]`: a collection of documents.

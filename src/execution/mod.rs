@@ -1,7 +1,7 @@
 //! A worker's means of running handlers: its stacks, its copies of scripts, its way to documents. Routes, webhooks that answer by script and
 //! attempts of the inbox all run through `Executor::execute`, which performs what the script asks and gives back what it wants committed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub(crate) struct Run<'a> {
     pub(crate) place: Option<Place>,
     /// What the run knows without asking.
     pub(crate) given: Given,
+    /// Set before its first call that may have an effect outside.
+    pub(crate) has_acted: Rc<Cell<bool>>,
     /// What it asks of providers; its reruns have the same.
     pub(crate) journal: Rc<Journal>,
     /// Where neither the handler nor the webhook says: the one of config.
@@ -96,7 +98,8 @@ impl Executor {
 
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, place, given, journal, timeout } = run_of;
+        let Run { generation, script, handler, input, place, given, has_acted, journal, timeout } =
+            run_of;
         if let Some(stopped) = is_stopped(script) {
             return failed(Failure::Stopped(stopped));
         }
@@ -119,6 +122,7 @@ impl Executor {
         let calling = perform::Calling {
             caller: Rc::clone(&self.caller),
             providers: generation.providers.clone(),
+            has_acted,
             circumstances: Circumstances {
                 deadline: given.started + limits.timeout,
                 may_park: is_attempt,
@@ -258,7 +262,7 @@ mod tests {
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Default::default(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(
@@ -272,11 +276,20 @@ mod tests {
         let given = Given::new(1, "req_1".to_owned(), &script.name);
         let input = Input::Made(make);
         let journal = Journal::of_request("req_1");
-        let run =
-            Run { generation, script, handler, input, place: None, given, journal, timeout: None };
+        let run = Run {
+            generation,
+            script,
+            handler,
+            input,
+            place: None,
+            given,
+            has_acted: Rc::default(),
+            journal,
+            timeout: None,
+        };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
-        Ok(String::from_utf8_lossy(&answer.body).into_owned())
+        Ok(String::from_utf8_lossy(answer.body.in_memory().unwrap()).into_owned())
     }
 
     #[tokio::test(flavor = "current_thread")]

@@ -2,7 +2,8 @@
 //!
 //! Branches of `parallel` share the draft, so it is borrowed for moments and never across a wait: what was true before one may have changed after it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use futures_util::FutureExt as _;
 use super::journal::Journal;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
+use crate::payload;
 use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::effects::Draft;
@@ -30,6 +32,8 @@ pub(super) struct Calling {
     /// Those of the run's generation.
     pub(super) providers: Vec<Arc<Provider>>,
     pub(super) circumstances: Circumstances,
+    /// Set before the first call that may have an effect outside.
+    pub(super) has_acted: Rc<Cell<bool>>,
 }
 
 /// The live performer of one run.
@@ -43,8 +47,8 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
-    over: RefCell<Option<CallEnd>>,
     pub(super) calling: Calling,
+    over: RefCell<Option<CallEnd>>,
     /// What it asks of providers.
     pub(super) journal: Rc<Journal>,
 }
@@ -59,7 +63,7 @@ impl Live {
         journal: Rc<Journal>,
     ) -> Self {
         let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended, over, calling, journal }
+        Self { reader, draft, retention, given, is_attempt, ended, calling, over, journal }
     }
 
     /// How the handler ended its attempt, if it did.
@@ -159,7 +163,9 @@ impl Live {
             | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
-            | HostCall::Cancel { .. }) => return Err(call),
+            | HostCall::Cancel { .. }
+            | HostCall::Read(_)
+            | HostCall::Digest(_)) => return Err(call),
         })
     }
 
@@ -182,7 +188,13 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
-            Err(HostCall::Provider(call)) => Ok(self.call(&call).await),
+            Err(HostCall::Provider(call)) => self.call(&call).await,
+            Err(HostCall::Read(payloads)) => {
+                Ok(read(payload::read_all(payloads).await.map(HostReply::Bytes)))
+            }
+            Err(HostCall::Digest(payload)) => {
+                Ok(read(payload.sha256().await.map(HostReply::Digest)))
+            }
             Err(_answered_at_once) => Ok(HostReply::Unit),
         }
     }
@@ -296,6 +308,15 @@ fn after_is_gone(DocumentKey { collection, id }: &DocumentKey) -> HostError {
     HostError { code: "NOT_FOUND", message: message.into() }
 }
 
+/// A spool file that cannot be read is a disk's fault, and none of the script's.
+fn read(result: io::Result<HostReply>) -> HostReply {
+    result.unwrap_or_else(|error| {
+        tracing::error!("a spool file cannot be read: {error}");
+        let message = format!("the bytes could not be read: {error}").into();
+        HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message })
+    })
+}
+
 fn failed(error: &StoreError) -> HostReply {
     HostReply::Failed(HostError { code: "SERVICE_UNAVAILABLE", message: error.to_string().into() })
 }
@@ -317,6 +338,8 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Count { .. }
         | HostCall::Emit(_)
         | HostCall::Cancel { .. }
-        | HostCall::EndAttempt(_) => None,
+        | HostCall::EndAttempt(_)
+        | HostCall::Read(_)
+        | HostCall::Digest(_) => None,
     }
 }

@@ -363,6 +363,7 @@ impl Inbox {
                 input: Input::Event(Rc::new(input)),
                 place: Some(place),
                 given,
+                has_acted: Rc::default(),
                 journal: Rc::clone(&journal),
                 timeout: handler.options.timeout.or(bounds.timeout),
             };

@@ -17,6 +17,8 @@ const OPEN_MAX: Duration = Duration::from_secs(300);
 const CLOSES_AFTER: u32 = 2;
 /// A trial that has not ended by then no longer keeps the next one waiting.
 const TRIAL_MAX: Duration = Duration::from_secs(60);
+/// While a trial is under way, whoever else comes is to look again after this: most trials have ended by then.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 /// The breaker of one provider, for all workers.
 #[derive(Default)]
@@ -116,7 +118,7 @@ impl Breaker {
                 if let Some((since, _)) = *trial
                     && now.saturating_duration_since(since) < TRIAL_MAX
                 {
-                    return Asked::OpenUntil(since + TRIAL_MAX);
+                    return Asked::OpenUntil((since + TRIAL_MAX).min(now + LOOK_AGAIN));
                 }
                 *trials += 1;
                 *trial = Some((now, *trials));
@@ -298,7 +300,7 @@ mod tests {
         let later = now + SETTINGS.open_for;
         assert_eq!(breaker.position(later), Position::HalfOpen);
         let trial = pass(&breaker, later);
-        assert_eq!(until(&breaker, later), later + TRIAL_MAX, "one at a time");
+        assert_eq!(until(&breaker, later), later + LOOK_AGAIN, "one at a time");
         assert!(!trial.ended(Verdict::Good, &SETTINGS, later));
         assert_eq!(breaker.position(later).word(), "half_open");
         assert!(!call(&breaker, Verdict::Good, later));
@@ -324,7 +326,9 @@ mod tests {
         let now = clock::instant() + SECOND * 31;
         drop(pass(&breaker, now));
         let silent = pass(&breaker, now);
-        let later = until(&breaker, now);
+        let almost = now + TRIAL_MAX - SECOND / 2;
+        let later = until(&breaker, almost);
+        assert_eq!(later, now + TRIAL_MAX);
         let next = pass(&breaker, later);
         drop(silent);
         assert!(matches!(breaker.ask(later), Asked::OpenUntil(_)), "the next is under way");

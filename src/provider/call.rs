@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::Client;
+use reqwest::header::HeaderValue;
 
 use super::Provider;
 use super::breaker::Pass;
@@ -24,7 +25,7 @@ use super::retry_after::retry_after;
 use super::state::{Kept, Later};
 use crate::outbound::{self, Reach};
 use crate::script::call::Called;
-use crate::{clock, units};
+use crate::{clock, redact, units};
 
 /// A connection stands by then, TLS included. Far away is 300 ms; a lost SYN is sent again after 1 s and 3 s.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,7 +159,7 @@ impl Caller {
             *tries += 1;
             let outgoing = prepared.outgoing(key, &applied);
             let result = match &outgoing {
-                Ok(outgoing) => exchange::exchange(client, outgoing, bounds).await,
+                Ok(outgoing) => exchange::exchange(client, outgoing, bounds).await.map(harmless),
                 Err(trouble) => Err(trouble.clone()),
             };
             drop(place);
@@ -231,6 +232,20 @@ impl Caller {
 fn is_renewed(provider: &Provider, applied: &Applied) -> bool {
     let now = Now { wall: clock::now(), steady: clock::steady() };
     applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(token.clone(), now))
+}
+
+/// Without our own secrets, which some echo.
+fn harmless(incoming: Incoming) -> Incoming {
+    let redactor = redact::current();
+    let mut headers = incoming.headers;
+    for value in headers.values_mut() {
+        if let Some(replaced) = redactor.replaced(value.as_bytes())
+            && let Ok(replaced) = HeaderValue::from_bytes(&replaced)
+        {
+            *value = replaced;
+        }
+    }
+    Incoming { headers, body: redactor.bytes(incoming.body), ..incoming }
 }
 
 /// What an answer says of limits, for everybody.

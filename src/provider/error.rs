@@ -104,9 +104,21 @@ impl What {
         }
     }
 
-    /// Whether the provider may have done what was asked without our knowing.
-    pub(crate) fn is_unknown(self) -> bool {
-        matches!(self, Self::Failing | Self::Lost | Self::TimedOut | Self::TooLarge | Self::Garbled)
+    /// Whether a request of it may have reached the provider.
+    pub(crate) fn may_have_been_done(self) -> bool {
+        !matches!(
+            self,
+            Self::BadCall
+                | Self::OverLimit
+                | Self::OverBudget
+                | Self::BreakerOpen
+                | Self::Unreachable
+        )
+    }
+
+    /// Whether an answer said no to the call, whatever its status.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::NotFound | Self::Conflict | Self::RateLimited)
     }
 }
 

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_TYPE, HeaderMap, LOCATION};
-use reqwest::{Client, Method, Response, StatusCode};
+use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
 
 use super::error::{Trouble, What};
-use super::request::Outgoing;
+use super::request::{Content, Outgoing};
 use crate::{clock, outbound};
 
 /// Redirects that are followed, each to the same host (RFC 9110, section 15.4, leaves the number to clients).
@@ -64,10 +64,9 @@ pub(super) async fn head(
 ) -> Result<Response, Trouble> {
     let mut url = outgoing.url.clone();
     for _redirect in 0..=REDIRECTS_MAX {
-        let request = client
-            .request(outgoing.method.clone(), url.clone())
-            .headers(outgoing.headers.clone())
-            .body(outgoing.body.clone())
+        let request =
+            client.request(outgoing.method.clone(), url.clone()).headers(outgoing.headers.clone());
+        let request = with_body(request, &outgoing.body)
             .build()
             .map_err(|error| Trouble::new(What::BadCall, outbound::innermost(&error)))?;
         let response = within(bounds, client.execute(request)).await?;
@@ -76,6 +75,28 @@ pub(super) async fn head(
     }
     let message = format!("it redirects in a circle: {REDIRECTS_MAX} redirects were followed");
     Err(Trouble::new(What::Garbled, message))
+}
+
+/// Each try reads a body from its beginning; what is on disk is never in memory as a whole.
+fn with_body(request: RequestBuilder, content: &Content) -> RequestBuilder {
+    match content {
+        Content::Bytes(bytes) if bytes.is_empty() => request,
+        Content::Bytes(bytes) => request.body(bytes.clone()),
+        Content::File(payload) => match payload.in_memory() {
+            Some(bytes) => request.body(bytes.clone()),
+            None => request
+                .header(CONTENT_LENGTH, payload.len())
+                .body(Body::wrap_stream(payload.chunks())),
+        },
+        Content::Form(form) => match form.whole() {
+            Some(bytes) => request.body(bytes),
+            None => {
+                request.header(CONTENT_LENGTH, form.length).body(Body::wrap_stream(form.chunks()))
+            }
+        },
+        // They are written before anything is sent.
+        Content::Parts(_) => request,
+    }
 }
 
 /// Where a redirect leads that may be followed: the same host, for a request that changes nothing.

@@ -36,7 +36,7 @@ mod headroom;
 mod health;
 
 pub(crate) use self::call::{Caller, Circumstances, End, Sent};
-pub(crate) use self::error::{Fault, Trouble, What};
+pub(crate) use self::error::Trouble;
 pub(crate) use self::prepared::{Prepared, Repeat, operation};
 
 /// One third party, as one generation has it.

@@ -1,12 +1,12 @@
 //! A call that is ready to be sent any number of times: everything that does not depend on when it is sent. From it follow the digest by which a rerun
 //! knows it again, whether it may be made twice, and what its answer has to be.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use reqwest::Method;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use ring::digest::{Context, SHA256};
 use url::Url;
 
@@ -15,20 +15,9 @@ use super::answer::{self, Expects};
 use super::credentials::Applied;
 use super::error::{Trouble, What};
 use super::exchange::Incoming;
-use super::request::{self, Outgoing};
+use super::request::{self, Built, Content, Outgoing};
+use crate::multipart;
 use crate::script::call::{Called, ProviderCall, Target, Verb};
-
-/// How long keys are remembered where nothing else is known: what Stripe promises at least.
-const KEY_TTL: Duration = Duration::from_secs(24 * 3600);
-
-/// What is done with a call of which nobody knows whether it was done, and which no key protects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It is made again: at least once.
-    Safe,
-    /// The job ends as a dead letter: at most once.
-    Stop,
-}
 
 /// One call, taken apart and put together.
 #[derive(Debug)]
@@ -39,7 +28,9 @@ pub(crate) struct Prepared {
     pub(super) verb: Verb,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: Content,
+    /// Of all that it says; credentials and keys are not part of it.
+    pub(crate) digest: [u8; 32],
     pub(super) timeout: Option<Duration>,
     pub(super) expects: Expects,
     /// Whether a wait that is too long may park its job.
@@ -49,8 +40,11 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Puts it together; nothing is sent.
-    pub(crate) fn new(provider: &Arc<Provider>, call: &ProviderCall) -> Result<Self, Trouble> {
+    /// Puts it together; nothing is sent. A file that is part of it is read once, for the digest.
+    pub(crate) async fn new(
+        provider: &Arc<Provider>,
+        call: &ProviderCall,
+    ) -> Result<Self, Trouble> {
         let missing = provider.missing();
         if !missing.is_empty() {
             let message = format!("it is not configured: {} is not set", missing.join(", "));
@@ -69,15 +63,32 @@ impl Prepared {
                 return Err(Trouble::new(What::BadCall, message));
             }
         };
+        let Built { verb, url, mut headers, body, expects } = of;
+        let digest = digest(verb, &url, &headers, &body).await.map_err(|error| {
+            Trouble::new(What::BadCall, format!("a file of it cannot be read: {error}"))
+        })?;
+        let body = match body {
+            Content::Parts(parts) => {
+                // It follows from the content, so that a rerun sends the same bytes, and so that nothing in them can be it.
+                let boundary = format!("rhaiway-{}", hex(&digest[..16]));
+                let form = multipart::encode(&parts, &boundary);
+                let kind = HeaderValue::try_from(&form.content_type)
+                    .map_err(|_| Trouble::new(What::BadCall, "this form has no content type"))?;
+                headers.insert(CONTENT_TYPE, kind);
+                Content::Form(Arc::new(form))
+            }
+            other => other,
+        };
         Ok(Self {
             provider: Arc::clone(provider),
             operation: operation(call).into(),
-            verb: of.verb,
-            url: of.url,
-            headers: of.headers,
-            body: of.body,
+            verb,
+            url,
+            headers,
+            body,
+            digest,
             timeout: options.timeout,
-            expects: of.expects,
+            expects,
             may_wait: options.wait,
             own_key: options.idempotency_key.clone(),
         })
@@ -91,25 +102,6 @@ impl Prepared {
     /// Whether making it twice may do harm.
     pub(crate) fn is_unsafe(&self) -> bool {
         !self.verb.is_safe()
-    }
-
-    /// Of all that it says; credentials and keys are not part of it.
-    pub(crate) fn digest(&self) -> [u8; 32] {
-        let mut digest = Context::new(&SHA256);
-        let mut part = |bytes: &[u8]| {
-            digest.update(&(bytes.len() as u64).to_be_bytes());
-            digest.update(bytes);
-        };
-        part(self.verb.word().as_bytes());
-        part(self.url.as_str().as_bytes());
-        for (name, value) in &self.headers {
-            part(name.as_str().as_bytes());
-            part(value.as_bytes());
-        }
-        part(&self.body);
-        let mut bytes = [0; 32];
-        bytes.copy_from_slice(digest.finish().as_ref());
-        bytes
     }
 
     /// Whether a try may be made again after one whose outcome is not known.
@@ -152,12 +144,12 @@ impl Prepared {
         None
     }
 
-    /// How long its provider remembers idempotency keys; `None`: it knows none.
+    /// How long the provider remembers idempotency keys; `None`: it knows none.
     pub(crate) fn key_ttl(&self) -> Option<Duration> {
-        self.key_header().map(|_| KEY_TTL)
+        None
     }
 
-    /// Whether it may be made again where nobody knows whether it was done before.
+    /// What is done where nobody knows whether it was done, and no key protects it.
     pub(crate) fn repeat(&self) -> Repeat {
         Repeat::Safe
     }
@@ -166,6 +158,51 @@ impl Prepared {
     fn key_header(&self) -> Option<HeaderName> {
         None
     }
+}
+
+/// By which a rerun knows the same call again.
+async fn digest(
+    verb: Verb,
+    url: &Url,
+    headers: &HeaderMap,
+    body: &Content,
+) -> io::Result<[u8; 32]> {
+    let mut digest = Context::new(&SHA256);
+    let mut part = |bytes: &[u8]| {
+        digest.update(&(bytes.len() as u64).to_be_bytes());
+        digest.update(bytes);
+    };
+    part(verb.word().as_bytes());
+    part(url.as_str().as_bytes());
+    for (name, value) in headers {
+        part(name.as_str().as_bytes());
+        part(value.as_bytes());
+    }
+    let digest = match body {
+        Content::Bytes(bytes) => {
+            digest.update(bytes);
+            digest
+        }
+        Content::File(payload) => payload.digest(digest).await?,
+        Content::Parts(parts) => multipart::encode(parts, "boundary").digest(digest).await?,
+        Content::Form(form) => form.digest(digest).await?,
+    };
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest.finish().as_ref());
+    Ok(bytes)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What is done with a call of unknown outcome that no key protects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Repeat {
+    /// It is made again: at least once.
+    Safe,
+    /// Its job ends, and says so: at most once.
+    Stop,
 }
 
 /// What is called, for logs, errors and the journal: no query, which may hold what is nobody's business.

@@ -1,6 +1,8 @@
 //! A call as it goes out: which URL, which headers, which body. A script names a path below the base URL or a whole URL that config allows; anything
 //! else is refused before a byte is sent.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Method;
@@ -10,6 +12,8 @@ use url::Url;
 use super::Provider;
 use super::answer::Expects;
 use super::error::{Trouble, What};
+use crate::multipart::{Encoded, Sent};
+use crate::payload::Payload;
 use crate::script::call::{CallBody, CallOptions, Verb};
 
 /// Headers that a script may not set: they say who calls, or belong to the connection.
@@ -40,13 +44,26 @@ const PATH: &AsciiSet = &CONTROLS
     .add(b'}')
     .add(b'|');
 
+/// What a body is made of.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    /// All of it.
+    Bytes(Bytes),
+    /// Bytes that may be on disk.
+    File(Payload),
+    /// The parts of a form.
+    Parts(Vec<Sent>),
+    /// The same, written.
+    Form(Arc<Encoded>),
+}
+
 /// One request, as it goes out.
 #[derive(Clone, Debug)]
 pub(super) struct Outgoing {
     pub(super) method: Method,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: Content,
 }
 
 /// A call put together, without who makes it.
@@ -55,7 +72,7 @@ pub(super) struct Built {
     pub(super) verb: Verb,
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
-    pub(super) body: Bytes,
+    pub(super) body: Content,
     pub(super) expects: Expects,
 }
 
@@ -75,7 +92,9 @@ pub(super) fn of_path(
     let mut headers = headers(provider, options)?;
     let (body, content_type) = body(options.body.as_ref())?;
     if let Some(content_type) = content_type {
-        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(content_type));
+        let value = HeaderValue::try_from(content_type)
+            .map_err(|_| bad("the content type of this file cannot stand in a header"))?;
+        headers.entry(CONTENT_TYPE).or_insert(value);
     }
     let expects =
         Expects { whole, error_when: provider.config.error_when.clone(), ..Expects::default() };
@@ -198,25 +217,31 @@ fn headers(provider: &Provider, options: &CallOptions) -> Result<HeaderMap, Trou
     Ok(headers)
 }
 
-fn body(body: Option<&CallBody>) -> Result<(Bytes, Option<&'static str>), Trouble> {
+fn body(body: Option<&CallBody>) -> Result<(Content, Option<String>), Trouble> {
+    let plain = |bytes: Bytes, kind: &str| (Content::Bytes(bytes), Some(kind.to_owned()));
     Ok(match body {
-        None => (Bytes::new(), None),
+        None => (Content::Bytes(Bytes::new()), None),
         Some(CallBody::Json(json)) => {
-            (Bytes::copy_from_slice(json.0.as_bytes()), Some("application/json"))
+            plain(Bytes::copy_from_slice(json.0.as_bytes()), "application/json")
         }
         Some(CallBody::Form(object)) => {
             let fields: serde_json::Map<String, serde_json::Value> =
                 serde_json::from_str(&object.0).map_err(|_| bad("`form` is a map"))?;
             let mut form = form_urlencoded::Serializer::new(String::new());
             for (name, value) in &fields {
-                form.append_pair(name, &plain(value)?);
+                form.append_pair(name, &self::plain(value)?);
             }
-            (form.finish().into(), Some("application/x-www-form-urlencoded"))
+            plain(form.finish().into(), "application/x-www-form-urlencoded")
         }
         Some(CallBody::Text(text)) => {
-            (Bytes::copy_from_slice(text.as_bytes()), Some("text/plain; charset=utf-8"))
+            plain(Bytes::copy_from_slice(text.as_bytes()), "text/plain; charset=utf-8")
         }
-        Some(CallBody::Bytes(bytes)) => (bytes.clone(), Some("application/octet-stream")),
+        Some(CallBody::File(payload, kind)) => {
+            let kind = kind.as_deref().unwrap_or("application/octet-stream");
+            (Content::File(payload.clone()), Some(kind.to_owned()))
+        }
+        // Its content type names the boundary, which follows from the content.
+        Some(CallBody::Multipart(parts)) => (Content::Parts(parts.clone()), None),
     })
 }
 

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 
 use super::reload::Report;
 use super::watch::Wanted;
+use crate::auth::Auth;
 use crate::config::live::{self, Waiting};
 use crate::config::{self, Config, Webhook as Table};
 use crate::frame::Frame;
@@ -28,6 +29,8 @@ pub(super) struct Configured {
     webhooks: Vec<Arc<Webhook>>,
     /// Of that version, in the same way.
     providers: Vec<Arc<Provider>>,
+    /// Of that version; keys that were fetched for the one before are kept.
+    auth: Vec<Arc<Auth>>,
     /// The version of the generation that serves: another one, while scripts contradict the newest.
     serving: Arc<Config>,
     fingerprint: Fingerprint,
@@ -47,6 +50,7 @@ impl Configured {
             newest: Arc::clone(config),
             webhooks: webhooks.to_vec(),
             providers: super::providers(config),
+            auth: Auth::all(&config.auth, &[]).0,
             serving: Arc::clone(config),
             // The first look reads in any case: much may have passed since config was read.
             fingerprint: Fingerprint::default(),
@@ -74,6 +78,11 @@ impl Configured {
     /// Its providers.
     pub(super) fn providers(&self) -> &[Arc<Provider>] {
         &self.providers
+    }
+
+    /// Its ways to tell callers apart.
+    pub(super) fn auth(&self) -> &[Arc<Auth>] {
+        &self.auth
     }
 
     /// Whether files, lengths or times differ from those at the last look; a version that is refused is tried until it is mended, for what it
@@ -159,6 +168,7 @@ impl Configured {
         let config = Arc::new(config);
         self.webhooks = self.renewed(&config);
         self.providers = self.renewed_providers(&config);
+        self.auth = Auth::all(&config.auth, &self.auth).0;
         // Even where it means the same: a comment moves the lines that frames point at.
         self.newest = config;
         self.fingerprint_new_files();
@@ -210,7 +220,7 @@ fn kept(frame: &Frame, serving: u64) -> Frame {
 
 /// What deserves a word, flaws of secrets included.
 fn noted(config: &Config) -> Vec<Frame> {
-    let flaws = super::webhooks(config).1;
+    let flaws = super::flaws(config);
     let flaws = flaws.into_iter().map(|flaw| Frame::warning("E0110", flaw));
     config.notes.iter().cloned().chain(flaws).collect()
 }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch as changes};
 
 use crate::admin;
+use crate::auth::Auth;
 use crate::clock;
 use crate::config::Config;
 use crate::frame::Frame;
@@ -17,6 +18,7 @@ use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
 use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
+use crate::payload::Spool;
 use crate::provider::Provider;
 use crate::script::coroutine;
 use crate::script::handler::{Ambient, Script};
@@ -110,6 +112,11 @@ fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
     Ambient { vars: config.vars.clone(), providers: Arc::new(offers.collect()) }
 }
 
+/// What is wrong with values of variables, webhook by webhook and auth by auth; none of it is shown.
+pub(crate) fn flaws(config: &Config) -> Vec<String> {
+    webhooks(config).1.into_iter().chain(Auth::all(&config.auth, &[]).1).collect()
+}
+
 impl Runtime {
     /// Builds and starts everything; returns when every worker serves. `reread` gives the configuration again, as it was read now; `report` hears
     /// of each look at config and scripts, the first included.
@@ -153,6 +160,7 @@ impl Runtime {
         let (sender, first) = oneshot::channel();
         let (hints, hinted) = watch::hints();
         let (swapped, following) = changes::channel(0);
+        let spool = Spool::beside(&config.storage.path, limits::spool_files());
         let loader = {
             let (hints, bounded) = (hints.clone(), Arc::clone(&store));
             let vital = vitals.guard("the loader of scripts");
@@ -174,6 +182,7 @@ impl Runtime {
                         turns: Turns::new(),
                         limits: Limits::default(),
                         differs: ArcSwap::default(),
+                        spool,
                     });
                     _ = sender.send(Ok(Arc::clone(&process)));
                     reloader.follow_config(reread);

@@ -15,7 +15,7 @@ use super::watch::{Hinted, Hints, Wanted, Watches, Woken};
 use crate::config::Config;
 use crate::config::live::Waiting;
 use crate::frame::Frame;
-use crate::generation::Generation;
+use crate::generation::{Declared, Generation};
 use crate::script::handler::{Ambient, Script, Sources};
 use crate::script::imports::Imports;
 use crate::script::load::{Candidate, Loaded, Loader};
@@ -263,8 +263,11 @@ impl Reloader {
         Generation::join(
             self.number + 1,
             Arc::clone(self.configured.config()),
-            self.configured.webhooks().to_vec(),
-            self.configured.providers().to_vec(),
+            Declared {
+                webhooks: self.configured.webhooks().to_vec(),
+                auth: self.configured.auth().to_vec(),
+                providers: self.configured.providers().to_vec(),
+            },
             good,
             broken,
         )

@@ -18,6 +18,8 @@ use crate::store::{Store, StoreError};
 
 /// The thread's own stack: compiling a script within its limits needs far less.
 pub(super) const STACK_BYTES: usize = 16 << 20;
+/// Threads of a worker that read and write spool files, and look names up: disks and name servers take their time, and so many at once.
+const BLOCKING_THREADS_MAX: usize = 64;
 /// Between two looks at what can be given back to the system.
 const TRIM_PAUSE: Duration = Duration::from_secs(5);
 /// While draining, whether everything has ended is looked at so often.
@@ -43,7 +45,11 @@ pub(super) struct Parts {
 /// The thread's life: serve until told to stop, then let what runs end within the grace.
 pub(super) fn run(parts: Parts) {
     let _vital = parts.vitals.guard("a worker");
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .max_blocking_threads(BLOCKING_THREADS_MAX)
+        .build();
     match runtime {
         Ok(runtime) => LocalSet::new().block_on(&runtime, serve(parts)),
         Err(error) => {

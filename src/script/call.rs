@@ -7,6 +7,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::clock::Millis;
+use crate::multipart::Sent;
+use crate::payload::Payload;
 use crate::store::Json;
 
 /// One outbound call.
@@ -136,8 +138,10 @@ pub(crate) enum CallBody {
     Form(Json),
     /// Text, which is sent as `text/plain` where no header says otherwise.
     Text(Box<str>),
-    /// Bytes, as `application/octet-stream`.
-    Bytes(Bytes),
+    /// Bytes, with its content type where it has one.
+    File(Payload, Option<Box<str>>),
+    /// A form with files.
+    Multipart(Vec<Sent>),
 }
 
 /// What came back.

@@ -175,8 +175,8 @@ pub(crate) fn ask<T>(
     let result = obey().and_then(|()| match &reply {
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
-        HostReply::Over => Err(end(Ending::ByCall)),
         HostReply::CallFailed(error) => Err(provider::thrown(error)),
+        HostReply::Over => Err(end(Ending::ByCall)),
         reply @ (HostReply::Unit
         | HostReply::RunHere
         | HostReply::Bool(_)
@@ -184,7 +184,9 @@ pub(crate) fn ask<T>(
         | HostReply::Document(_)
         | HostReply::Documents(_)
         | HostReply::Called(_)
-        | HostReply::Health(_)) => read(reply),
+        | HostReply::Health(_)
+        | HostReply::Bytes(_)
+        | HostReply::Digest(_)) => read(reply),
     });
     memory::uncharged(|| drop(reply));
     result

@@ -204,6 +204,9 @@ impl Method {
     }
 }
 
+/// What a route says that anybody may call.
+pub(crate) const OPEN: &str = "none";
+
 /// The options of a registration; what is `None` comes from config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {

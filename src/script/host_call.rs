@@ -7,8 +7,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
+
 use super::call::{CallError, Called, Health, ProviderCall};
 use crate::clock::{self, Millis};
+use crate::payload::Payload;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
@@ -98,6 +101,10 @@ pub(crate) enum HostCall {
     Provider(Box<ProviderCall>),
     /// How the provider of that name is doing.
     Health(Arc<str>),
+    /// Reads bytes that are not in memory.
+    Read(Vec<Payload>),
+    /// SHA-256 of bytes that are many.
+    Digest(Payload),
 }
 
 /// One `emit`.
@@ -184,6 +191,10 @@ pub(crate) enum HostReply {
     Document(Option<Json>),
     /// Several, each with its `id` inside.
     Documents(Vec<Json>),
+    /// To `Read`: each as a whole, in the order of the question.
+    Bytes(Vec<Bytes>),
+    /// To `Digest`.
+    Digest([u8; 32]),
     /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
     RunHere,
     /// What a provider answered.

@@ -1,11 +1,14 @@
 //! The only place that decides a status code: the table of errors that callers see. Every error body is `{"error", "code", …}`; nothing of a
 //! script, a secret or a payload is in it.
 
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use std::borrow::Cow;
+
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 
 use super::body::Body;
+use crate::auth;
 use crate::clock;
 use crate::id::RequestId;
 use crate::script::Ending;
@@ -28,6 +31,9 @@ pub(super) enum Problem {
     BadRequest,
     InvalidPayload,
     InvalidSignature,
+    Unauthorized,
+    InvalidToken,
+    TokenExpired,
     NotFound,
     /// With the methods that exist.
     MethodNotAllowed(Methods),
@@ -83,6 +89,9 @@ impl Problem {
             Self::InvalidSignature => {
                 (StatusCode::UNAUTHORIZED, "INVALID_SIGNATURE", "Invalid webhook signature")
             }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "Invalid token"),
+            Self::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "Token expired"),
             Self::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             Self::MethodNotAllowed(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
@@ -152,6 +161,9 @@ impl Problem {
         headers.insert(CONTENT_TYPE, JSON);
         match self {
             Self::MethodNotAllowed(methods) => _ = headers.insert(ALLOW, methods.header()),
+            Self::Unauthorized | Self::InvalidToken | Self::TokenExpired => {
+                _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
+            }
             // What is left of the request is not read.
             Self::RequestTimeout | Self::PayloadTooLarge => {
                 _ = headers.insert(CONNECTION, HeaderValue::from_static("close"));
@@ -163,6 +175,17 @@ impl Problem {
             _ => {}
         }
         response
+    }
+
+    /// What a client is to present, and what was wrong with what it did (RFC 6750, section 3).
+    const fn challenge(self) -> &'static str {
+        match self {
+            Self::InvalidToken => "Bearer error=\"invalid_token\"",
+            Self::TokenExpired => {
+                "Bearer error=\"invalid_token\", error_description=\"The token expired\""
+            }
+            _ => "Bearer",
+        }
     }
 
     /// Neither the texts of the table nor an id holds anything that JSON would escape.
@@ -196,7 +219,21 @@ impl From<&Refusal> for Problem {
             Refusal::NotConfigured(_) => Self::NotConfigured,
             Refusal::NotVerified(_) => Self::InvalidSignature,
             Refusal::Encoded => Self::UnsupportedMediaType,
-            Refusal::NotJson(_) | Refusal::NotForm => Self::InvalidPayload,
+            Refusal::NotJson(_) | Refusal::NotForm | Refusal::NotMultipart(_) => {
+                Self::InvalidPayload
+            }
+        }
+    }
+}
+
+impl From<&auth::Refusal> for Problem {
+    fn from(refusal: &auth::Refusal) -> Self {
+        match refusal {
+            auth::Refusal::Missing => Self::Unauthorized,
+            auth::Refusal::Invalid(_) => Self::InvalidToken,
+            auth::Refusal::Expired => Self::TokenExpired,
+            auth::Refusal::NotConfigured(_) => Self::NotConfigured,
+            auth::Refusal::NoKeys => Self::Unavailable,
         }
     }
 }
@@ -211,7 +248,9 @@ impl From<&StoreError> for Problem {
 pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
     match failure {
         Failure::ThrownAnswer(answer) => of_script(answer),
-        Failure::Thrown { code, .. } => thrown(code.as_deref()).answer(id),
+        Failure::Thrown { code, retry_after, .. } => {
+            thrown(code.as_deref(), retry_after).answer(id)
+        }
         Failure::Ended {
             ending: Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack,
             ..
@@ -230,12 +269,14 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
 }
 
 /// By the code of a thrown map, where it is one of ours.
-fn thrown(code: Option<&str>) -> Problem {
+fn thrown(code: Option<&str>, retry_after: Option<u32>) -> Problem {
     match code {
         Some(INVALID_PAYLOAD) => Problem::InvalidPayload,
         Some("SERVICE_UNAVAILABLE" | "TIMEOUT") => Problem::Unavailable,
         Some("CONFIGURATION_ERROR") => Problem::NotConfigured,
-        Some("RATE_LIMIT_EXCEEDED") => Problem::RateLimited { after_s: RETRY_AFTER_S },
+        Some("RATE_LIMIT_EXCEEDED" | "BUDGET_EXCEEDED") => {
+            Problem::RateLimited { after_s: retry_after.unwrap_or(RETRY_AFTER_S) }
+        }
         Some(_) | None => Problem::Script,
     }
 }
@@ -243,11 +284,17 @@ fn thrown(code: Option<&str>) -> Problem {
 /// A handler's own answer.
 pub(super) fn of_script(answer: Answer) -> Response<Body> {
     let Answer { status, content_type, headers: given, body } = answer;
-    let mut response = Response::new(Body::from(body));
+    let mut response = Response::new(Body::of(body));
     *response.status_mut() = code(status);
     let headers = response.headers_mut();
-    if let Some(content_type) = content_type {
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    match content_type {
+        Some(Cow::Borrowed(text)) => {
+            _ = headers.insert(CONTENT_TYPE, HeaderValue::from_static(text))
+        }
+        Some(Cow::Owned(text)) => headers.extend(
+            HeaderValue::try_from(text).ok().map(|content_type| (CONTENT_TYPE, content_type)),
+        ),
+        None => {}
     }
     append(headers, &given);
     response

@@ -133,7 +133,11 @@ fn say_refused(context: &Context<'_>, webhook: &Webhook, refusal: &Refusal) {
         Refusal::NotConfigured(_) => {
             tracing::error!(%webhook, %request, "a delivery to `{webhook}` was refused: {refusal}")
         }
-        Refusal::NotVerified(_) | Refusal::Encoded | Refusal::NotJson(_) | Refusal::NotForm => {
+        Refusal::NotVerified(_)
+        | Refusal::Encoded
+        | Refusal::NotJson(_)
+        | Refusal::NotForm
+        | Refusal::NotMultipart(_) => {
             tracing::warn!(%webhook, %request, "a delivery to `{webhook}` was refused: {refusal}")
         }
     }

@@ -27,11 +27,16 @@ type Paths = HashMap<Box<str>, Arc<Keyed<Caller>>>;
 pub(super) enum Caller {
     /// An address, or a network that one customer has.
     Address(IpAddr),
+    /// A user, wherever they are.
+    User(Box<str>),
 }
 
 impl Caller {
     /// The one place that decides who a caller is: where a request proves its user, that user goes before the address.
-    pub(super) fn of(remote: IpAddr) -> Self {
+    pub(super) fn of(user: Option<&str>, remote: IpAddr) -> Self {
+        if let Some(user) = user {
+            return Self::User(user.into());
+        }
         match remote.to_canonical() {
             IpAddr::V4(address) => Self::Address(address.into()),
             // Who has one address of IPv6 has 2^64 of them (RFC 6177): all of those are one caller.
@@ -99,7 +104,7 @@ mod tests {
     }
 
     fn caller(address: &str) -> Caller {
-        Caller::of(address.parse().unwrap())
+        Caller::of(None, address.parse().unwrap())
     }
 
     #[test]

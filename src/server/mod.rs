@@ -25,10 +25,12 @@ use crate::clock;
 use crate::execution::Executor;
 use crate::generation::{Generation, Pinned};
 use crate::inbox::Inbox;
+use crate::payload::Spool;
 use crate::store::Store;
 
 mod answer;
 mod body;
+mod caller;
 mod cors;
 mod delivery;
 mod limits;
@@ -38,6 +40,7 @@ mod route;
 mod router;
 mod socket;
 mod turns;
+mod upload;
 pub(crate) mod listen;
 
 pub(crate) use self::limits::Limits;
@@ -68,6 +71,8 @@ pub(crate) struct Process {
     pub(crate) limits: Limits,
     /// How config and scripts in their files differ from what serves; swapped by the loader thread.
     pub(crate) differs: ArcSwap<Differs>,
+    /// Where bodies wait that are too large for memory.
+    pub(crate) spool: Arc<Spool>,
 }
 
 /// What stands in the files of config and scripts and does not serve.

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Response};
-use bytes::Bytes;
 use ring::digest::{Context as Digest, SHA256};
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::caller;
 use super::delivery;
 use super::route::{self, Asked, Ended, Ran};
 use super::router::Context;
@@ -21,6 +21,7 @@ use super::{Client, Counted};
 use crate::clock;
 use crate::generation::{Match, Pinned};
 use crate::inbox::Pass;
+use crate::payload::Payload;
 use crate::script::api::respond::Answer;
 use crate::script::handler::Method;
 use crate::store::{
@@ -30,7 +31,7 @@ use crate::store::{
 use crate::webhook::Webhook;
 
 /// Bytes of a body that is kept with its answer. What is larger belongs into a document, not into each answer.
-const BODY_BYTES_MAX: usize = 1 << 20;
+const BODY_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of the headers beside it: what clients and proxies take of an answer's head.
 const HEADER_BYTES_MAX: usize = 64 << 10;
 /// Bytes of an idempotency key; a UUID has 36.
@@ -52,6 +53,15 @@ struct Keeps {
     event: Option<AnsweredEvent>,
 }
 
+/// By what a request is known, and whose it is: a key belongs to its caller, so nobody gets another's answer by a key that was guessed or copied.
+#[derive(Clone, Copy)]
+pub(super) struct Whose<'a> {
+    /// Holds the key.
+    pub(super) header: &'a str,
+    /// `None`: anybody may call, and all of them share their keys.
+    pub(super) caller: Option<&'a caller::Known>,
+}
+
 impl Once {
     /// What tells it from every other.
     pub(super) fn name(&self) -> String {
@@ -59,18 +69,24 @@ impl Once {
     }
 
     /// By the header that a registration names; `None`: the request has none, and every one is another.
-    pub(super) fn of_request(
-        header: &str,
+    pub(super) async fn of_request(
+        whose: Whose<'_>,
         method: Method,
         path: &str,
         parts: &Parts,
-        body: &[u8],
+        body: &Payload,
     ) -> Result<Option<Self>, Problem> {
-        let Some(key) = key(header, &parts.headers)? else { return Ok(None) };
+        let Some(key) = key(whose.header, &parts.headers)? else { return Ok(None) };
+        let key = whose.owned(key);
         let scope = format!("{} {path}", method.word()).into();
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         // None of the parts before the body has a line break.
-        let digest = sha256(&[method.word().as_bytes(), b"\n", target.as_bytes(), b"\n", body]);
+        let head = [method.word().as_bytes(), b"\n", target.as_bytes(), b"\n"];
+        let digest = body.digest(digest_of(&head)).await.map_err(|error| {
+            tracing::error!("the body of a request to `{scope}` cannot be read: {error}");
+            Problem::Unavailable
+        })?;
+        let digest = finished(digest);
         Ok(Some(Self { key: AnswerKey { scope, key }, digest }))
     }
 
@@ -121,6 +137,16 @@ impl Once {
     }
 }
 
+impl Whose<'_> {
+    /// Neither a key nor the name of a table has a blank, so no two callers can be mixed up.
+    fn owned(self, key: Box<str>) -> Box<str> {
+        match self.caller {
+            None => key,
+            Some(known) => format!("{key} {} {}", known.auth, known.caller.user_id).into(),
+        }
+    }
+}
+
 /// Exactly one value of visible ASCII.
 fn key(header: &str, headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
     let mut values = headers.get_all(header).iter();
@@ -133,8 +159,16 @@ fn key(header: &str, headers: &HeaderMap) -> Result<Option<Box<str>>, Problem> {
 }
 
 fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    finished(digest_of(parts))
+}
+
+fn digest_of(parts: &[&[u8]]) -> Digest {
     let mut digest = Digest::new(&SHA256);
     parts.iter().for_each(|part| digest.update(part));
+    digest
+}
+
+fn finished(digest: Digest) -> [u8; 32] {
     digest.finish().as_ref().try_into().expect("SHA-256 has 32 bytes")
 }
 
@@ -265,11 +299,13 @@ impl Keeps {
         let (response, kept) = match &self.once {
             None => (answer::of_script(answer), None),
             Some(once) => {
-                let recorded = recorded(answer, once.digest);
-                if let Err(too_large) = check_size(&recorded) {
+                if let Err(too_large) = check_size(&answer) {
                     tracing::error!(request = %context.id, "an answer that is to be given again cannot be kept, and nothing of its run is: {too_large}");
                     return Ok(Ended::Answer(Problem::Script.answer(&context.id)));
                 }
+                let Some(recorded) = recorded(context, answer, once.digest).await else {
+                    return Ok(Ended::Answer(Problem::Unavailable.answer(&context.id)));
+                };
                 (answer::of_recorded(&recorded), Some(recorded))
             }
         };
@@ -314,17 +350,21 @@ fn tried(context: &Context<'_>, answered: AnsweredEvent, ran: &Ran) -> AnsweredE
     AnsweredEvent { attempt: Some(attempt), ..answered }
 }
 
-fn recorded(answer: Answer, digest: [u8; 32]) -> Recorded {
+/// `None`: what it answers with cannot be read from disk, which the log has.
+async fn recorded(context: &Context<'_>, answer: Answer, digest: [u8; 32]) -> Option<Recorded> {
     let Answer { status, content_type, headers, body } = answer;
+    let read = body.read().await.inspect_err(|error| {
+        tracing::error!(request = %context.id, "an answer that is to be given again cannot be read: {error}");
+    });
     let content_type = content_type.map(|kind| ("content-type".into(), kind.into()));
     let headers = content_type.into_iter().chain(headers).collect();
-    Recorded { digest, status, headers, body: Bytes::from(body), answered_at: clock::now() }
+    Some(Recorded { digest, status, headers, body: read.ok()?, answered_at: clock::now() })
 }
 
 /// Why an answer is too large to be kept.
-fn check_size(recorded: &Recorded) -> Result<(), String> {
-    let headers = recorded.headers.iter().map(|(name, value)| name.len() + value.len());
-    let (headers, body) = (headers.sum::<usize>(), recorded.body.len());
+fn check_size(answer: &Answer) -> Result<(), String> {
+    let headers = answer.headers.iter().map(|(name, value)| name.len() + value.len());
+    let (headers, body) = (headers.sum::<usize>(), answer.body.len());
     if body > BODY_BYTES_MAX {
         Err(format!("its body has {body} bytes, and {BODY_BYTES_MAX} (1MiB) are kept at most"))
     } else if headers > HEADER_BYTES_MAX {
@@ -339,6 +379,7 @@ fn check_size(recorded: &Recorded) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use axum::http::{HeaderValue, Request};
+    use futures_util::FutureExt as _;
 
     use super::*;
 
@@ -349,7 +390,10 @@ mod tests {
             request.headers_mut().append("idempotency-key", value);
         }
         let (parts, ()) = request.into_parts();
-        Once::of_request("idempotency-key", Method::Post, "/x/{id}", &parts, body.as_bytes())
+        let whose = Whose { header: "idempotency-key", caller: None };
+        let body = Payload::from(body.to_owned());
+        // What is in memory is not waited for.
+        Once::of_request(whose, Method::Post, "/x/{id}", &parts, &body).now_or_never().unwrap()
     }
 
     #[test]

@@ -1,5 +1,7 @@
-//! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
+//! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,10 +10,12 @@ use axum::http::request::Parts;
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::caller;
 use super::limits::Caller;
 use super::recorded;
 use super::request;
 use super::router::Context;
+use super::upload;
 use crate::clock::{self, Millis};
 use crate::execution::journal::Journal;
 use crate::execution::{Executed, Run};
@@ -63,25 +67,34 @@ pub(super) async fn answer(
     let Trigger::Route { method, path } = &handler.trigger else {
         return Problem::NotFound.answer(&context.id);
     };
+    let caller = match caller::identify(context, &handler.options, parts).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.answer(&context.id),
+    };
     let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     if let Some(rates) = &handler.options.rate_limit {
         // Before the body is read: what is refused costs little.
         let limits = &context.client.front.process.limits;
-        if let Err(problem) = limits.admit(*method, path, rates, Caller::of(remote)) {
+        let counted = Caller::of(caller.as_ref().and_then(caller::Known::user), remote);
+        if let Err(problem) = limits.admit(*method, path, rates, counted) {
             return problem.answer(&context.id);
         }
     }
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
-    let body = match request::body(body, bytes_max, server.read_timeout).await {
-        Ok(body) => body,
+    let received = match upload::receive(context, &parts.headers, body, bytes_max).await {
+        Ok(received) => received,
         Err(problem) => return problem.answer(&context.id),
     };
     let once = match &handler.options.idempotency {
         None => None,
-        Some(header) => match recorded::Once::of_request(header, *method, path, parts, &body) {
-            Ok(once) => once,
-            Err(problem) => return problem.answer(&context.id),
-        },
+        Some(header) => {
+            let whose = recorded::Whose { header, caller: caller.as_ref() };
+            let body = &received.payload;
+            match recorded::Once::of_request(whose, *method, path, parts, body).await {
+                Ok(once) => once,
+                Err(problem) => return problem.answer(&context.id),
+            }
+        }
     };
     let input = RequestInput {
         id: context.id.clone(),
@@ -90,8 +103,10 @@ pub(super) async fn answer(
         params,
         query: parts.uri.query().unwrap_or_default().into(),
         headers: request::headers(&parts.headers),
-        body,
+        body: received.payload,
+        parts: received.parts,
         remote_ip: remote.to_string().into(),
+        caller: caller.as_ref().map(caller::Known::input),
     };
     let asked = Asked {
         at,
@@ -157,6 +172,7 @@ pub(super) async fn run(
     };
     let seed = fastrand::u64(..);
     let journal = Journal::of_request(&calls_as);
+    let has_acted = Rc::new(Cell::new(false));
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
         journal.begin_run();
         let run = Run {
@@ -166,15 +182,23 @@ pub(super) async fn run(
             input: input.clone(),
             place: None,
             given: Given::new(seed, subject.clone(), &script.name),
+            has_acted: Rc::clone(&has_acted),
             journal: Rc::clone(&journal),
             timeout: handler.options.timeout.or(timeout),
         };
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
         let started_at = clock::now();
-        let Executed { end, effects, log } = tokio::select! {
+        let mut executing = pin!(front.executor.execute(run));
+        let executed = tokio::select! {
             biased;
-            executed = front.executor.execute(run) => executed,
-            () = context.client.stream.left(), if ends_with_client => {
+            executed = &mut executing => Some(executed),
+            () = context.client.stream.left(), if ends_with_client => None,
+        };
+        let Executed { end, effects, log } = match executed {
+            Some(executed) => executed,
+            // What it has begun outside cannot be taken back, so it comes to its end and commits.
+            None if has_acted.get() => executing.await,
+            None => {
                 tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
                 return Problem::Unavailable.answer(&context.id);
             }

@@ -15,6 +15,7 @@ use crate::config::{self, Respond};
 use crate::frame::Place;
 use crate::id::EventId;
 use crate::json::{self, Found, JsonError, Pointer};
+use crate::multipart::{Broken, Reader};
 use crate::store::NewEvent;
 
 pub(crate) mod scheme;
@@ -89,6 +90,9 @@ pub(crate) enum Refusal {
     /// Where the label says form.
     #[error("the form has an escape that is not one, or too many fields")]
     NotForm,
+    /// Where it says a form with files.
+    #[error("the payload is not a form: {0}")]
+    NotMultipart(#[from] Broken),
 }
 
 impl Webhook {
@@ -139,7 +143,7 @@ impl Webhook {
             .verify(&signed, now)
             .map_err(|refused| Refusal::NotVerified(explain(&self.verifier, &signed, refused)))?;
         let content = self.content(delivery.headers);
-        let text = self.text(content, &delivery.body)?;
+        let text = text(&content, &delivery.body)?;
         let found = text
             .as_ref()
             .map(|text| json::scan(text, &self.verifier.scheme.pointers))
@@ -164,7 +168,7 @@ impl Webhook {
                 keep_headers.then_some(delivery.headers),
                 delivery.query,
                 delivery.params,
-                content,
+                &content,
                 secret,
             ),
             body: delivery.body,
@@ -196,15 +200,6 @@ impl Webhook {
         }
     }
 
-    /// The body as JSON text, if it is to be JSON; a form must be one.
-    fn text<'a>(&self, content: Content, body: &'a [u8]) -> Result<Option<Cow<'a, str>>, Refusal> {
-        match content {
-            Content::Json => Ok(Some(json::prepare(body)?)),
-            Content::Form if !request::is_form(body) => Err(Refusal::NotForm),
-            Content::Form | Content::Text => Ok(None),
-        }
-    }
-
     fn kind(&self, headers: &HeaderMap, found: Option<&Found<'_>>) -> Box<str> {
         let kind = self.verifier.scheme.kind(headers, found);
         if kind.len() <= KIND_BYTES_MAX {
@@ -212,4 +207,18 @@ impl Webhook {
         }
         format!("{}…", &kind[..kind.floor_char_boundary(KIND_BYTES_MAX)]).into()
     }
+}
+
+/// The body as JSON text, if it is to be JSON; a form must be one.
+fn text<'a>(content: &Content, body: &'a [u8]) -> Result<Option<Cow<'a, str>>, Refusal> {
+    match content {
+        Content::Json => return Ok(Some(json::prepare(body)?)),
+        Content::Form if !request::is_form(body) => return Err(Refusal::NotForm),
+        Content::Multipart(boundary) if boundary.is_empty() => {
+            return Err(Broken::NoBoundary.into());
+        }
+        Content::Multipart(boundary) => _ = Reader::read(boundary, body)?,
+        Content::Form | Content::Text => {}
+    }
+    Ok(None)
 }

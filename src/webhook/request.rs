@@ -6,13 +6,15 @@ use axum::http::header::{AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION};
 use serde::ser::{SerializeMap, Serializer};
 use serde::{Deserialize, Serialize};
 
+use crate::multipart;
+
 /// What stands for a header's value that is a secret.
 const MASKED: &str = "[masked]";
 /// No form of a person or a provider has as many fields.
 const FIELDS_MAX: usize = 10_000;
 
 /// How the body is to be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Content {
     /// JSON text.
@@ -21,16 +23,20 @@ pub(crate) enum Content {
     Form,
     /// Text of any kind.
     Text,
+    /// `multipart/form-data`, with its boundary; without one where the label names none.
+    Multipart(Box<str>),
 }
 
 impl Content {
-    /// By a content type: a form or a text says so, everything else is taken for JSON.
+    /// By a content type: a form, with files or without, or a text says so, everything else is taken for JSON.
     pub(crate) fn of(content_type: &str) -> Self {
         let kind = content_type.split(';').next().unwrap_or_default().trim();
         if kind.eq_ignore_ascii_case("application/x-www-form-urlencoded") {
             Self::Form
         } else if kind.len() >= 5 && kind.as_bytes()[..5].eq_ignore_ascii_case(b"text/") {
             Self::Text
+        } else if multipart::is_form_data(content_type) {
+            Self::Multipart(multipart::boundary(content_type).unwrap_or_default().into())
         } else {
             Self::Json
         }
@@ -44,7 +50,7 @@ struct Request<'a> {
     query: &'a str,
     #[serde(serialize_with = "pairs")]
     params: &'a [(Box<str>, Box<str>)],
-    content: Content,
+    content: &'a Content,
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
 }
@@ -54,7 +60,7 @@ pub(super) fn describe(
     headers: Option<&HeaderMap>,
     query: &str,
     params: &[(Box<str>, Box<str>)],
-    content: Content,
+    content: &Content,
     secret: Option<&str>,
 ) -> Box<str> {
     let request = Request { headers: Headers(headers), query, params, content, secret };
@@ -124,7 +130,7 @@ mod tests {
             Some(&headers),
             "x=1&y=%20",
             &params,
-            Content::Json,
+            &Content::Json,
             Some("CLERK_WEBHOOK_SECRET"),
         );
         assert!(!text.contains("canary"), "{text}");
@@ -145,5 +151,8 @@ mod tests {
         check("Application/X-WWW-Form-Urlencoded; charset=utf-8", Content::Form);
         check("text/plain", Content::Text);
         check("text", Content::Json);
+        check("multipart/form-data; boundary=b", Content::Multipart("b".into()));
+        check("multipart/form-data", Content::Multipart("".into()));
+        check("multipart/mixed; boundary=b", Content::Json);
     }
 }

@@ -8,10 +8,13 @@ use rhai::{Dynamic, Map};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::form;
+use super::{form, upload};
 use crate::clock::Millis;
 use crate::id::EventId;
 use crate::json::{self, Pointer};
+use crate::memory;
+use crate::multipart::Reader;
+use crate::payload::Payload;
 use crate::script::current::{Throw, fail};
 use crate::script::handler::{Parts, Reads};
 use crate::script::value::{self, Limits};
@@ -111,12 +114,13 @@ pub(crate) fn build(
     let request: Request<'_> = serde_json::from_str(&input.request)
         .map_err(|error| fail(&format!("the stored request cannot be read: {error}")))?;
     let mut event = Map::new();
-    let payload = match request.content {
+    let payload = match &request.content {
         Content::Json => payload(&input.body, &wanted(input, reads, parts))?,
         Content::Form => Dynamic::from_map(form::parse(&input.body)?),
         Content::Text => text(&input.body),
+        Content::Multipart(boundary) => Dynamic::from_map(uploaded(input, boundary, &mut event)?),
     };
-    if request.content == Content::Form {
+    if matches!(request.content, Content::Form | Content::Multipart(_)) {
         event.insert("form".into(), payload.clone());
     }
     if reads.payload {
@@ -143,6 +147,17 @@ pub(crate) fn build(
     event.insert("last_attempt".into(), input.last_attempt.into());
     event.insert("replayed".into(), input.replayed.into());
     Ok(event.into())
+}
+
+/// The fields of a form with files, which become `event.files`: views of the event's own body.
+fn uploaded(input: &EventInput, boundary: &str, event: &mut Map) -> Result<Map, Throw> {
+    let parts = Reader::read(boundary, &input.body)
+        .map_err(|broken| fail(&format!("the payload is not a form: {broken}")))?;
+    let body = memory::uncharged(|| Payload::from(input.body.clone()));
+    event.insert("files".into(), upload::files(&parts, &body).into());
+    let fields = upload::fields(&parts, &body);
+    memory::uncharged(|| drop(body));
+    fields
 }
 
 fn part_of_request(part: &RawValue) -> Result<Dynamic, Throw> {

@@ -15,18 +15,22 @@ pub(crate) fn parse(body: &[u8]) -> Result<Map, Throw> {
     }
     let mut map = Map::new();
     for (name, value) in form_urlencoded::parse(body) {
-        let value = Dynamic::from(value.into_owned());
-        match map.get_mut(name.as_ref()) {
-            None => _ = map.insert(name.as_ref().into(), value),
-            Some(several) if several.is_array() => {
-                if let Ok(mut several) = several.as_array_mut() {
-                    several.push(value);
-                }
-            }
-            Some(first) => *first = Array::from([std::mem::take(first), value]).into(),
-        }
+        insert(&mut map, &name, value.into_owned().into());
     }
     Ok(map)
+}
+
+/// Adds a field to those that came before.
+pub(super) fn insert(map: &mut Map, name: &str, value: Dynamic) {
+    match map.get_mut(name) {
+        None => _ = map.insert(name.into(), value),
+        Some(several) if several.is_array() => {
+            if let Ok(mut several) = several.as_array_mut() {
+                several.push(value);
+            }
+        }
+        Some(first) => *first = Array::from([std::mem::take(first), value]).into(),
+    }
 }
 
 #[cfg(test)]

@@ -5,9 +5,11 @@ mod attempt;
 pub(crate) mod db;
 mod emit;
 pub(crate) mod event;
+pub(crate) mod file;
 pub(crate) mod form;
 pub(crate) mod log;
 mod moment;
+mod multipart;
 mod named;
 mod options;
 mod parallel;
@@ -15,6 +17,7 @@ pub(crate) mod provider;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
+mod upload;
 pub(crate) mod vars;
 
 mod base64;
@@ -43,6 +46,7 @@ pub(crate) const OBJECTS: [&str; 3] = ["db", "log", "vars"];
 pub(super) fn register(module: &mut Module) {
     register::register(module);
     request::register(module);
+    file::register(module);
     respond::register(module);
     db::register(module);
     emit::register(module);
@@ -128,6 +132,9 @@ fn with_bytes<R>(value: &Dynamic, work: impl FnOnce(&[u8]) -> R) -> Fallible<R> 
     }
     match kind(value) {
         Kind::Unit => Err(refused("a string or a blob is needed, not (); is the field missing?")),
+        Kind::Other if value.is::<file::File>() => Err(refused(
+            "a string or a blob is needed, not a file; `text()` and `bytes()` of a file give them",
+        )),
         other => Err(refused(&format!("a string or a blob is needed, not {}", other.words()))),
     }
 }

@@ -1,8 +1,12 @@
 //! What a handler returns, and what becomes of it: `status`, `response`, `html`, `redirect`, and the plain values. It is turned into an
 //! `Answer`, plain data, inside the run; what cannot be answered is the script's error and names the field at fault.
 
+use std::borrow::Cow;
+
 use rhai::{Blob, Dynamic, ImmutableString, Map, Module};
 
+use super::file::File;
+use crate::payload::Payload;
 use crate::script::builtins::ending::reserve;
 use crate::script::current::{Throw, fail};
 use crate::script::value::{self, Kind, Limits, Reason, kind};
@@ -13,11 +17,11 @@ pub(crate) struct Answer {
     /// From 200 to 599.
     pub(crate) status: u16,
     /// Where `headers` does not give one.
-    pub(crate) content_type: Option<&'static str>,
+    pub(crate) content_type: Option<Cow<'static, str>>,
     /// Names and values that HTTP allows, none of which the server sets itself.
     pub(crate) headers: Headers,
     /// Empty for 204 and its like.
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Payload,
 }
 
 /// Names in lower case, and values.
@@ -85,29 +89,35 @@ impl Response {
     fn answer(&self) -> Result<Answer, Throw> {
         let (content_type, body) = body(&self.body)?;
         let given = self.headers.iter().any(|(name, _)| &**name == "content-type");
-        let content_type = if given { None } else { self.content_type.or(content_type) };
+        let content_type =
+            if given { None } else { self.content_type.map(Cow::from).or(content_type) };
         Ok(Answer { status: self.status, content_type, headers: self.headers.clone(), body })
     }
 }
 
 /// A value as the bytes of a body, with what they are.
-fn body(value: &Dynamic) -> Result<(Option<&'static str>, Vec<u8>), Throw> {
+fn body(value: &Dynamic) -> Result<(Option<Cow<'static, str>>, Payload), Throw> {
     if kind(value) == Kind::Unit {
-        return Ok((None, Vec::new()));
+        return Ok((None, Payload::from("")));
     }
     if let Some(text) = value.read_lock::<ImmutableString>() {
         reserve(text.len())?;
-        return Ok((Some(TEXT), text.as_bytes().to_vec()));
+        return Ok((Some(TEXT.into()), text.as_bytes().to_vec().into()));
     }
     if let Some(blob) = value.read_lock::<Blob>() {
         reserve(blob.len())?;
-        return Ok((Some(BYTES), blob.clone()));
+        return Ok((Some(BYTES.into()), blob.clone().into()));
+    }
+    if let Some(file) = value.read_lock::<File>() {
+        let own = file.content_type().filter(|text| !text.is_empty() && is_header_value(text));
+        let content_type = own.map_or(Cow::Borrowed(BYTES), |text| text.to_owned().into());
+        return Ok((Some(content_type), file.payload()));
     }
     let text = value::to_json(value, Limits::NONE).map_err(|error| match error.reason {
         Reason::Memory => error.into(),
         _ => fail(&format!("the result cannot be answered: {error}")),
     })?;
-    Ok((Some(JSON), text.into_bytes()))
+    Ok((Some(JSON.into()), text.into_bytes().into()))
 }
 
 fn status(code: &Dynamic, body: Dynamic) -> Result<Response, Throw> {
@@ -184,7 +194,7 @@ pub(super) fn is_header_name(name: &str) -> bool {
 }
 
 /// RFC 9110, section 5.5, without the obsolete bytes past ASCII.
-fn is_header_value(value: &str) -> bool {
+pub(super) fn is_header_value(value: &str) -> bool {
     value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte))
 }
 

@@ -123,7 +123,11 @@ fn check_thrown(functions: &str, body: &str, part: &str) {
 
 fn outcome(end: &End) -> String {
     match &end.result {
-        Ok(answer) => format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body)),
+        Ok(answer) => format!(
+            "{} {}",
+            answer.status,
+            String::from_utf8_lossy(answer.body.in_memory().unwrap())
+        ),
         Err(Failure::Thrown { frame, .. }) => format!("thrown: {}", frame.one_line()),
         Err(Failure::ThrownAnswer(answer)) => format!("thrown answer {}", answer.status),
         Err(Failure::Ended { ending, .. }) => format!("{ending:?}"),
@@ -174,12 +178,18 @@ impl Perform for Plain {
             ))),
             HostCall::Put { .. } | HostCall::Patch { .. } => HostReply::Bool(true),
             HostCall::Delete { key, .. } if &*key.collection == "gate" => HostReply::Over,
-            HostCall::Insert { .. }
+            HostCall::Provider(_)
+            | HostCall::Health(_)
+            | HostCall::Insert { .. }
             | HostCall::Delete { .. }
             | HostCall::Increment { .. }
             | HostCall::Emit(_)
             | HostCall::EndAttempt(_) => HostReply::Unit,
             HostCall::Cancel { .. } => HostReply::Bool(false),
+            HostCall::Read(payloads) => HostReply::Bytes(
+                payloads.iter().filter_map(|payload| payload.in_memory().cloned()).collect(),
+            ),
+            HostCall::Digest(_) => HostReply::Digest([0; 32]),
             HostCall::Find { .. } => HostReply::Documents(vec![crate::store::Json("{}".into())]),
             HostCall::Count { .. } => HostReply::Count(7),
         })

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use rhai::{Blob, Dynamic, ImmutableString, Map};
+use rhai::{Dynamic, ImmutableString, Map};
 
 use super::json;
+use crate::script::api::multipart;
 use crate::script::api::options::unknown;
 use crate::script::api::respond::is_header_name;
 use crate::script::call::{CallBody, CallOptions};
@@ -57,7 +57,7 @@ pub(super) fn read(map: &Map, taking: Taking) -> Result<CallOptions, Throw> {
             "json" => options.body = Some(CallBody::Json(json(value)?)),
             "form" => options.body = Some(CallBody::Form(object(name, value)?)),
             "body" => options.body = Some(plain_body(value)?),
-            "multipart" => options.body = Some(multipart(value)?),
+            "multipart" => options.body = Some(CallBody::Multipart(multipart::parts(value)?)),
             "query" => options.query = Some(object(name, value)?),
             "headers" => options.headers = headers(value)?,
             "timeout" => options.timeout = Some(timeout(value)?),
@@ -84,14 +84,8 @@ fn plain_body(value: &Dynamic) -> Result<CallBody, Throw> {
     if let Some(text) = value.read_lock::<ImmutableString>() {
         return Ok(CallBody::Text(text.as_str().into()));
     }
-    if let Some(blob) = value.read_lock::<Blob>() {
-        return Ok(CallBody::Bytes(Bytes::copy_from_slice(&blob)));
-    }
-    Err(fail("option `body`: a string or a blob; a map goes into `json` or `form`"))
-}
-
-fn multipart(_value: &Dynamic) -> Result<CallBody, Throw> {
-    Err(fail("option `multipart`: not a map of parts"))
+    let (payload, content_type) = multipart::body(value)?;
+    Ok(CallBody::File(payload, content_type))
 }
 
 fn timeout(value: &Dynamic) -> Result<Duration, Throw> {
