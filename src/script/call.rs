@@ -42,6 +42,8 @@ pub(crate) enum Target {
         path: Vec<Box<str>>,
         /// An object, where any were given.
         params: Option<Json>,
+        /// The files among them.
+        files: Vec<Sent>,
     },
 }
 

@@ -30,6 +30,8 @@ pub(crate) struct Takes {
     pub(crate) params: bool,
     /// Whether `stream: true` among them gives the answer as it comes.
     pub(crate) streams: bool,
+    /// Whether files may stand among them.
+    pub(crate) files: bool,
     /// Whether the answer is a page of a list, which a `for` goes through to its end.
     pub(crate) is_list: bool,
 }

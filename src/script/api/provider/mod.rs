@@ -12,6 +12,9 @@ use rhai::{
 };
 
 use crate::memory;
+use crate::multipart::Sent;
+use crate::script::api::file::File;
+use crate::script::api::multipart;
 use crate::script::call::{ProviderCall, Target, Verb};
 use crate::script::current::{Throw, ask, fail};
 use crate::script::handler::Ambient;
@@ -235,7 +238,12 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
     let name: Arc<str> = name.into();
     let streams = takes.streams && params.as_ref().is_some_and(wants_stream);
     let call = || {
-        let params = params.as_ref().map(|params| json(&Dynamic::from(params.clone()))).transpose();
+        let mut params = params.clone();
+        let files = match &mut params {
+            Some(params) if takes.files => files_of(params)?,
+            _ => Vec::new(),
+        };
+        let params = params.map(|params| json(&params.into())).transpose();
         let mut options = options::read(&options, Taking::NoBody)?;
         options.stream |= streams;
         Ok(HostCall::Provider(Box::new(ProviderCall {
@@ -244,6 +252,7 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
                 name: Arc::clone(&name),
                 path: path.clone(),
                 params: params?,
+                files,
             },
             options,
         })))
@@ -312,6 +321,26 @@ fn segment(parameter: &str, argument: &Dynamic) -> Result<Box<str>, Throw> {
             value::to_text(argument)
         ))),
     }
+}
+
+/// Takes the files out of params.
+fn files_of(params: &mut Map) -> Result<Vec<Sent>, Throw> {
+    let is_file = |value: &Dynamic| {
+        let described = value.read_lock::<Map>();
+        let file = described.as_ref().and_then(|map| map.get("file"));
+        value.is_blob()
+            || value.is::<File>()
+            || file.is_some_and(|file| file.is_blob() || file.is::<File>())
+    };
+    let names: Vec<_> =
+        params.iter().filter(|(_, value)| is_file(value)).map(|(name, _)| name.clone()).collect();
+    let mut files = Map::new();
+    for name in names {
+        if let Some(value) = params.remove(&name) {
+            files.insert(name, value);
+        }
+    }
+    if files.is_empty() { Ok(Vec::new()) } else { multipart::parts(&files.into()) }
 }
 
 fn wants_stream(params: &Map) -> bool {
