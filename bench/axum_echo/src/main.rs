@@ -42,7 +42,10 @@ async fn wait() -> &'static str {
 
 /// What a third party answers at once.
 async fn thing() -> impl IntoResponse {
-    ([(CONTENT_TYPE, "application/json")], r#"{"id":"thing_1","object":"thing","amount":2000,"paid":true}"#)
+    (
+        [(CONTENT_TYPE, "application/json")],
+        r#"{"id":"thing_1","object":"thing","amount":2000,"paid":true}"#,
+    )
 }
 
 /// A call of it, and its answer.

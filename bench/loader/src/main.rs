@@ -38,7 +38,8 @@ fn run() -> Result<(), Failure> {
     let streams = options.number("streams", 0)?;
     if streams > 0 {
         let time = Duration::from_secs_f64(options.number("seconds", 5.0)?);
-        let late = streams::run(options.text("address", "127.0.0.1:8080").parse()?, path, streams, time)?;
+        let late =
+            streams::run(options.text("address", "127.0.0.1:8080").parse()?, path, streams, time)?;
         println!("{}", late_json(late));
         return Ok(());
     }
@@ -83,7 +84,9 @@ fn json(Measured { mut latencies, started, elapsed, cpu }: Measured) -> Result<S
 
 fn late_json(mut late: Vec<Duration>) -> String {
     late.sort_unstable();
-    let percentile = |share: f64| late[((late.len() as f64 * share) as usize).min(late.len() - 1)].as_secs_f64() * 1e3;
+    let percentile = |share: f64| {
+        late[((late.len() as f64 * share) as usize).min(late.len() - 1)].as_secs_f64() * 1e3
+    };
     format!(
         r#"{{"chunks":{},"p50_ms":{:.3},"p99_ms":{:.3},"max_ms":{:.3}}}"#,
         late.len(),

@@ -14,7 +14,12 @@ use crate::{Failure, request};
 const WARM_UP: Duration = Duration::from_secs(2);
 
 /// How late the chunks came, one for each.
-pub fn run(address: SocketAddr, path: &str, count: usize, time: Duration) -> Result<Vec<Duration>, Failure> {
+pub fn run(
+    address: SocketAddr,
+    path: &str,
+    count: usize,
+    time: Duration,
+) -> Result<Vec<Duration>, Failure> {
     let mut poll = Poll::new()?;
     let asked = request::get(path);
     let mut streams = Vec::with_capacity(count);
@@ -48,7 +53,11 @@ pub fn run(address: SocketAddr, path: &str, count: usize, time: Duration) -> Res
     Ok(late)
 }
 
-fn receive(stream: &mut TcpStream, rest: &mut Vec<u8>, mut tell: impl FnMut(Duration)) -> Result<(), Failure> {
+fn receive(
+    stream: &mut TcpStream,
+    rest: &mut Vec<u8>,
+    mut tell: impl FnMut(Duration),
+) -> Result<(), Failure> {
     let mut buffer = [0; 4096];
     loop {
         match stream.read(&mut buffer) {
@@ -62,7 +71,9 @@ fn receive(stream: &mut TcpStream, rest: &mut Vec<u8>, mut tell: impl FnMut(Dura
     while let Some(end) = rest.windows(2).position(|two| two == b"\n\n") {
         let event = String::from_utf8_lossy(&rest[..end]).into_owned();
         rest.drain(..end + 2);
-        if let Some(sent) = event.rsplit("data: ").next().and_then(|nanos| nanos.trim().parse().ok()) {
+        if let Some(sent) =
+            event.rsplit("data: ").next().and_then(|nanos| nanos.trim().parse().ok())
+        {
             tell(now.saturating_sub(Duration::from_nanos(sent)));
         }
     }
