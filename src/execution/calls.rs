@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::journal::{Asked, Begun, Ended, Repeat};
+use super::journal::{Asked, Begun, Ended};
 use super::perform::{Calling, Live};
 use crate::clock::{self, Millis};
 use crate::provider::{self, End, Prepared, Provider, Sent, Trouble};
@@ -26,10 +26,7 @@ impl Live {
             is_unsafe: prepared.is_unsafe(),
             key_ttl: prepared.key_ttl(),
             own_key: prepared.own_key.clone(),
-            repeat: match prepared.repeat() {
-                provider::Repeat::Safe => Repeat::Safe,
-                provider::Repeat::Stop => Repeat::Stop,
-            },
+            repeat: prepared.repeat(),
         };
         let ticket = match self.journal.begin(asked).await? {
             Begun::Reuse(answer) => return Ok(HostReply::Called(Box::new(recalled(&answer)))),
@@ -84,6 +81,8 @@ fn ended(prepared: &Prepared, sent: &Sent) -> Ended {
         End::Failed(trouble) => {
             let outcome = match trouble.status {
                 _ if sent.tries == 0 || !trouble.what.may_have_been_done() => CallOutcome::Unsent,
+                // An error that came with a good status (`error_when`).
+                Some(..400) if trouble.what.is_refusal() => CallOutcome::Refused,
                 Some(status) => outcome_of(status),
                 None => CallOutcome::Failed,
             };

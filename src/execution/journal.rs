@@ -16,6 +16,7 @@ use ring::digest::{Context, SHA256};
 use super::Executor;
 use crate::clock::{self, Millis};
 use crate::failpoint::{self, Point};
+use crate::provider::Repeat;
 use crate::store::{
     Call, CallAnswer, CallOutcome, Calls, Committed, JobKey, KeptAnswer, NewEvent, Noted,
     PlannedJob, StoreError,
@@ -79,15 +80,6 @@ pub(crate) struct Asked<'a> {
     pub(crate) own_key: Option<Box<str>>,
     /// What is done where nobody knows whether it was done before, and no key protects it.
     pub(crate) repeat: Repeat,
-}
-
-/// What is done with a call of unknown outcome.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It is made again: at least once.
-    Safe,
-    /// The job ends as a dead letter: at most once.
-    Stop,
 }
 
 /// What becomes of a call.

@@ -115,6 +115,11 @@ impl What {
                 | Self::Unreachable
         )
     }
+
+    /// Whether an answer said no to the call, whatever its status.
+    pub(crate) fn is_refusal(self) -> bool {
+        matches!(self, Self::Refused | Self::NotFound | Self::Conflict | Self::RateLimited)
+    }
 }
 
 impl Trouble {
