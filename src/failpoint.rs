@@ -16,6 +16,12 @@ pub(crate) enum Point {
     ClaimAnswered,
     /// A handler is about to run.
     AttemptStarted,
+    /// An outbound call is about to be sent; where it must be on disk, it is.
+    CallBegun,
+    /// It has been answered, or the answer is lost; nothing of that is written.
+    CallEnded,
+    /// The worker knows what it came to, and that it is on disk where it must be; the script does not.
+    CallNoted,
     /// A handler has returned or failed; nothing of it is written.
     AttemptEnded,
     /// The worker knows that the attempt has ended.
@@ -29,6 +35,10 @@ pub(crate) enum Step {
     Accept,
     /// An attempt that is about to begin.
     Claim,
+    /// An outbound call that must be on disk before it is sent, or what it came to.
+    Note,
+    /// What was used of a provider.
+    Use,
     /// The end of an attempt, with its effects.
     Finish,
     /// A route's effects.
@@ -99,18 +109,23 @@ mod armed {
     use super::{Phase, Point, Step};
 
     /// What the places outside of the writer are called.
-    const PLACES: [(&str, Point); 5] = [
+    const PLACES: [(&str, Point); 8] = [
         ("accept.answered", Point::AcceptAnswered),
         ("claim.answered", Point::ClaimAnswered),
         ("attempt.started", Point::AttemptStarted),
+        ("call.begun", Point::CallBegun),
+        ("call.ended", Point::CallEnded),
+        ("call.noted", Point::CallNoted),
         ("attempt.ended", Point::AttemptEnded),
         ("finish.answered", Point::FinishAnswered),
     ];
 
     /// What a step of the writer is called, before the dot.
-    const STEPS: [(&str, Step); 14] = [
+    const STEPS: [(&str, Step); 16] = [
         ("accept", Step::Accept),
         ("claim", Step::Claim),
+        ("note", Step::Note),
+        ("use", Step::Use),
         ("finish", Step::Finish),
         ("route", Step::Route),
         ("answer", Step::Answer),

@@ -22,25 +22,34 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, UnitError> {
     Ok(Duration::from_millis(millis))
 }
 
-/// So many in a span of time: `10/s`, `100/m`, `5/h`.
+/// So many in a span of time: `10/s`, `100/min`, `5/h`, `1/d`.
 pub(crate) fn parse_rate(text: &str) -> Result<Rate, RateError> {
-    let (count, unit) = text.split_once('/').ok_or(RateError)?;
+    let number = |digits: &str| {
+        let is_count = !digits.is_empty() && digits.bytes().all(|digit| digit.is_ascii_digit());
+        is_count.then(|| digits.parse::<u32>().ok()).flatten()
+    };
+    let Some((count, unit)) = text.split_once('/') else {
+        return Err(number(text).map_or(RateError::Malformed, RateError::NoUnit));
+    };
     let per = match unit {
         "s" => Duration::from_secs(1),
-        "m" => Duration::from_secs(60),
-        "h" => Duration::from_secs(3600),
-        _ => return Err(RateError),
+        // As durations spell it.
+        "min" | "m" => Duration::from_secs(60),
+        "h" => Duration::from_secs(3_600),
+        "d" => Duration::from_secs(86_400),
+        _ => return Err(RateError::Malformed),
     };
-    let is_count = !count.is_empty() && count.bytes().all(|digit| digit.is_ascii_digit());
-    let count = count.parse().ok().filter(|count| is_count && (1..=1_000_000).contains(count));
-    let count = count.ok_or(RateError)?;
-    Ok(Rate { gap: per / count, text: text.into() })
+    let count = number(count).filter(|count| (1..=1_000_000).contains(count));
+    let count = count.ok_or(RateError::Malformed)?;
+    Ok(Rate { count, gap: per / count, text: text.into() })
 }
 
 /// How often something may be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rate {
-    /// From one to the next, at least.
+    /// How many in its span of time, from 1.
+    pub(crate) count: u32,
+    /// From one to the next, where they come evenly.
     pub(crate) gap: Duration,
     /// As it was written.
     text: Box<str>,
@@ -54,10 +63,16 @@ impl fmt::Display for Rate {
 
 /// The text is no rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
-#[error(
-    "write a rate: a whole number up to 1000000 a second, minute or hour, such as `50/s`, `100/m`"
-)]
-pub(crate) struct RateError;
+pub(crate) enum RateError {
+    /// A bare number.
+    #[error("a bare number does not say in which time (s, min, h, d); write `{0}/s`")]
+    NoUnit(u32),
+    /// Anything else.
+    #[error(
+        "write a rate: a whole number up to 1000000 in a second, minute, hour or day (s, min, h, d), such as `50/s`, `100/min`"
+    )]
+    Malformed,
+}
 
 /// A size in the largest unit that holds it exactly.
 pub(crate) fn print_size(bytes: u64) -> String {
@@ -264,16 +279,35 @@ mod tests {
 
     #[test]
     fn a_rate_is_a_count_and_a_span() {
-        let gap = |text| parse_rate(text).map(|rate| rate.gap);
-        assert_eq!(gap("50/s"), Ok(Duration::from_millis(20)));
-        assert_eq!(gap("1/s"), Ok(Duration::from_secs(1)));
-        assert_eq!(gap("120/m"), Ok(Duration::from_millis(500)));
-        assert_eq!(gap("4/h"), Ok(Duration::from_secs(900)));
-        for wrong in
-            ["", "50", "0/s", "-1/s", "+1/s", "1.5/s", "1/d", "1/", "/s", "1 /s", "1000001/s"]
-        {
-            assert_eq!(gap(wrong), Err(RateError), "{wrong}");
+        let rate = |text| parse_rate(text).map(|rate| (rate.count, rate.gap));
+        assert_eq!(rate("50/s"), Ok((50, Duration::from_millis(20))));
+        assert_eq!(rate("1/s"), Ok((1, Duration::from_secs(1))));
+        assert_eq!(rate("120/min"), Ok((120, Duration::from_millis(500))));
+        assert_eq!(rate("120/m"), Ok((120, Duration::from_millis(500))));
+        assert_eq!(rate("4/h"), Ok((4, Duration::from_secs(900))));
+        assert_eq!(rate("1/d"), Ok((1, Duration::from_secs(86_400))));
+        for wrong in [
+            "",
+            "0/s",
+            "-1/s",
+            "+1/s",
+            "1.5/s",
+            "1/",
+            "/s",
+            "1 /s",
+            "1/S",
+            "1/day",
+            "1000001/s",
+            "99999999999999999999/s",
+            "99999999999999999999",
+            "١/s",
+            "1/s/s",
+        ] {
+            assert_eq!(rate(wrong), Err(RateError::Malformed), "{wrong}");
         }
+        let bare = parse_rate("50").unwrap_err();
+        assert_eq!(bare, RateError::NoUnit(50));
+        assert!(bare.to_string().contains("s, min, h, d") && bare.to_string().contains("`50/s`"));
     }
 
     #[test]

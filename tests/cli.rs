@@ -162,7 +162,7 @@ fn with_port() -> Project {
     let free = socket.local_addr().expect("its address");
     drop(socket);
     let config = format!(
-        "[server]\nlisten = \"{free}\"\nworkers = 1\n[webhooks.clerk]\npath = \"/api/webhooks/clerk\"\nscheme = \"svix\"\nsecret_env = \"CLERK_WEBHOOK_SECRET\"\n"
+        "[server]\nlisten = \"{free}\"\nworkers = 1\n[webhooks.clerk]\npath = \"/api/webhooks/clerk\"\nscheme = \"svix\"\nsecret_env = \"CLERK_WEBHOOK_SECRET\"\n[auth.clerk]\nkind = \"clerk\"\nissuer = \"https://clerk.example.com\"\n"
     );
     let script = fs::read_to_string(
         std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/clerk.rhai"),

@@ -14,6 +14,8 @@ mod payloads;
 mod routes;
 mod files;
 mod auth;
+mod limits;
+mod callers;
 mod readme;
 mod webhooks;
 mod scripting;

@@ -14,6 +14,10 @@ path = "/api/webhooks/clerk"
 scheme = "svix"
 secret_env = "CLERK_WEBHOOK_SECRET"
 
+[auth.clerk]
+kind = "clerk"
+issuer = "https://clerk.example.com"
+
 [webhooks.shop]
 path = "/api/webhooks/shop"
 scheme = "standard-webhooks"

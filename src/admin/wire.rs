@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::clock::Millis;
+use crate::id::EventId;
 use crate::store;
 
 /// The header of a list that is not at its end: the last event that was looked at. The same question with it as `after` goes on; a page may be empty
@@ -30,6 +31,9 @@ pub(crate) struct Event {
     pub(crate) received_at: String,
     /// Attempts used, over all its jobs.
     pub(crate) attempts: u32,
+    /// Outbound calls that the last runs of its jobs asked for: so many does a replay from the beginning make.
+    #[serde(default)]
+    pub(crate) outbound_calls: u32,
     /// Of the job that stands worst.
     pub(crate) error: Option<String>,
 }
@@ -59,6 +63,12 @@ pub(crate) struct EventDetail {
     pub(crate) jobs: Vec<Job>,
     /// The attempts that are kept, the oldest first.
     pub(crate) tries: Vec<Attempt>,
+    /// Outbound calls, by job and in the order in which they began, without what they said and were told.
+    #[serde(default)]
+    pub(crate) calls: Vec<Call>,
+    /// Those that are not among them.
+    #[serde(default)]
+    pub(crate) calls_left_out: u64,
 }
 
 /// Out of which run an event came.
@@ -113,6 +123,37 @@ pub(crate) struct Attempt {
     /// Lines that had none.
     #[serde(default)]
     pub(crate) log_dropped: u64,
+}
+
+/// An outbound call of a job.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Call {
+    /// Its job's id.
+    pub(crate) job: String,
+    /// The attempt that made it.
+    pub(crate) attempt: u32,
+    /// Its number in the job, from 1.
+    pub(crate) number: u32,
+    /// As config names it.
+    pub(crate) provider: String,
+    /// Its name in the provider's descriptor, else verb and path.
+    pub(crate) operation: String,
+    /// The idempotency key that it carried.
+    pub(crate) idempotency_key: Option<String>,
+    /// When it began.
+    pub(crate) started_at: String,
+    /// How long it took, with retries.
+    pub(crate) latency_ms: u64,
+    /// HTTP requests of it.
+    pub(crate) tries: u32,
+    /// `intent`, `succeeded`, `refused`, `failed`, `unsent`.
+    pub(crate) outcome: String,
+    /// Of the last answer.
+    pub(crate) status: Option<u16>,
+    /// The code of its error.
+    pub(crate) error: Option<String>,
+    /// Its answer was too large to be kept for a rerun.
+    pub(crate) answer_too_large: bool,
 }
 
 /// A line of a script's log.
@@ -181,6 +222,7 @@ impl From<&store::EventSummary> for Event {
             state: summary.state.to_string(),
             received_at: summary.received_at.to_string(),
             attempts: summary.attempts,
+            outbound_calls: summary.calls,
             error: summary.error.as_deref().map(str::to_owned),
         }
     }
@@ -228,6 +270,28 @@ impl From<&store::EventDetail> for EventDetail {
             body_base64,
             jobs: detail.jobs.iter().map(job).collect(),
             tries: detail.attempts.iter().map(attempt).collect(),
+            calls: detail.calls.iter().map(|call| Call::of(id, call)).collect(),
+            calls_left_out: detail.calls_left_out,
+        }
+    }
+}
+
+impl Call {
+    fn of(id: EventId, call: &store::Call) -> Self {
+        Self {
+            job: id.job(call.job).to_string(),
+            attempt: call.attempt,
+            number: call.number.saturating_add(1),
+            provider: call.provider.to_string(),
+            operation: call.operation.to_string(),
+            idempotency_key: call.key.as_deref().map(str::to_owned),
+            started_at: call.started_at.to_string(),
+            latency_ms: call.latency_ms,
+            tries: call.tries,
+            outcome: call.outcome.word().to_owned(),
+            status: call.status,
+            error: call.error.as_deref().map(str::to_owned),
+            answer_too_large: call.answer == store::KeptAnswer::TooLarge,
         }
     }
 }

@@ -23,6 +23,7 @@ const PAGES: &[(&str, &str)] = &[
     ("E0112", include_str!("E0112.md")),
     ("E0113", include_str!("E0113.md")),
     ("E0114", include_str!("E0114.md")),
+    ("E0130", include_str!("E0130.md")),
 ];
 
 fn pages() -> impl Iterator<Item = (&'static str, &'static str)> {

@@ -29,7 +29,8 @@ pub(super) fn run(output: &Output, config: &Path, arguments: &Arguments) -> anyh
             Ok(config) => {
                 let mut frames = config.notes.clone();
                 let config = Arc::new(config);
-                let (webhooks, flaws) = runtime::webhooks(&config);
+                let (webhooks, _) = runtime::webhooks(&config);
+                let flaws = runtime::flaws(&config);
                 frames.extend(flaws.into_iter().map(|flaw| Frame::warning("E0110", flaw)));
                 let (generation, report) = Reloader::new(&config, &webhooks).look();
                 frames.extend(report.problems);

@@ -1,5 +1,5 @@
 //! The program's log: text on a terminal, JSON otherwise, to stderr. Lines that a slow or closed reader does not take are dropped, never waited for
-//! in the way of a request. The level comes from RUST_LOG, `info` without it.
+//! in the way of a request. No secret that this process holds gets into a line, whoever wrote it. The level comes from RUST_LOG, `info` without it.
 
 use std::io::{self, Write};
 use std::panic;
@@ -12,6 +12,7 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use super::output::Output;
 use crate::config::process_variable;
+use crate::redact;
 
 /// Lines that wait to be written.
 const LINES_MAX: usize = 8192;
@@ -141,7 +142,9 @@ impl Drop for Line<'_> {
 fn write(lines: &Receiver<Written>) {
     let mut stderr = io::stderr();
     while let Ok(Written::Text(line)) = lines.recv() {
-        _ = stderr.write_all(&line);
+        // Here and not where it was written: no request waits for the search.
+        let redacted = redact::current().replaced(&line);
+        _ = stderr.write_all(redacted.as_deref().unwrap_or(&line));
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             _ = writeln!(stderr, "{dropped} log lines were dropped, for nobody read them in time");

@@ -17,6 +17,7 @@ mod output;
 mod replay;
 mod run;
 mod send;
+mod stand_in;
 mod table;
 mod welcome;
 
@@ -57,6 +58,9 @@ enum Command {
     Replay(replay::Arguments),
     /// Explain an error code, such as E0201
     Docs(docs::Arguments),
+    /// Stand in for a third party on localhost
+    #[command(hide = true)]
+    StandIn(stand_in::Arguments),
 }
 
 /// How a command ended.
@@ -111,6 +115,7 @@ pub(crate) fn main() -> ExitCode {
         Command::Events(arguments) => events::run(&output, config, &arguments),
         Command::Replay(arguments) => replay::run(&output, config, &arguments),
         Command::Docs(arguments) => docs::run(&output, &arguments),
+        Command::StandIn(arguments) => stand_in::run(&output, &arguments),
     };
     match ended {
         Ok(exit) => exit.into(),

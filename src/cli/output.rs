@@ -7,6 +7,7 @@ use rustix::termios::tcgetwinsize;
 
 use crate::config::process_variable;
 use crate::frame::Frame;
+use crate::redact;
 
 /// Bytes of an answer that are read; a yes has three.
 const ANSWER_BYTES_MAX: u64 = 1024;
@@ -59,8 +60,9 @@ impl Output {
         read.is_ok() && ["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str())
     }
 
-    /// A message.
+    /// A message, without the secrets that this process holds.
     pub(crate) fn say(&self, text: &str) {
+        let text = redact::current().text(text).into_owned();
         _ = writeln!(io::stderr().lock(), "{text}");
     }
 

@@ -220,8 +220,8 @@ impl Voice {
                 tracing::warn!("{}", frame.one_line());
             }
         }
-        // A secret that is set and cannot be one: which webhook, and why, but nothing of its value.
-        for flaw in runtime::webhooks(config).1 {
+        // A secret that is set and cannot be one: whose it is, and why, but nothing of its value.
+        for flaw in runtime::flaws(config) {
             tracing::warn!(code = SECRET_MISSING, "{flaw}");
         }
         if let Some(files) = limits::too_few_open_files() {

@@ -9,11 +9,13 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::DeTable;
 
+use super::auth::auths;
 use super::check::{Check, Key, span_of};
 use super::db::collections;
 use super::env::{Variables, is_variable_name};
 use super::file::{self, File};
 use super::fill::{expand, fill};
+use super::providers::providers;
 use super::read::{Report, parse, quoted, read_file, read_text};
 use super::webhooks::webhooks;
 use super::{Admin, Cidr, Config, Cors, Environment, Scripts, Server, Storage, Variable};
@@ -138,13 +140,20 @@ impl Build<'_> {
             storage: self.storage(&file.storage),
             scripts: self.scripts(&file.scripts),
             admin: self.admin(&file.admin),
+            auth: auths(self, &file.auth),
             webhooks,
+            providers: providers(self, &file.providers),
             db: collections(self, &file.db),
             vars: self.vars(&file.vars),
             variables: Vec::new(),
             notes: Vec::new(),
             files: Vec::new(),
         }
+    }
+
+    /// A path as config writes it: relative to the folder of config.toml.
+    pub(super) fn beside(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
     }
 
     fn server(&mut self, server: &file::Server) -> Server {
@@ -507,7 +516,7 @@ fn json(value: &toml::Value) -> Option<serde_json::Value> {
 }
 
 /// `http://` or `https://`, a host in lower case, perhaps a port, and nothing else.
-fn is_origin(text: &str) -> bool {
+pub(super) fn is_origin(text: &str) -> bool {
     let Some(rest) = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://")) else {
         return false;
     };

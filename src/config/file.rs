@@ -8,6 +8,8 @@ use serde::Deserialize;
 use serde::de::{SeqAccess, Visitor};
 use toml::{Spanned, Value};
 
+use super::{credentials, resilience};
+
 /// A value and its place. It may be of any type, so that a wrong one is answered in our words and beside all others.
 pub(super) type Written = Spanned<Value>;
 /// A list and its place, its values with their own.
@@ -27,8 +29,12 @@ pub(super) struct File {
     pub(super) scripts: Scripts,
     /// The door for `rhaiway events` and the like.
     pub(super) admin: Admin,
+    /// How callers of routes are told apart, by a name of your own.
+    pub(super) auth: BTreeMap<Spanned<String>, Auth>,
     /// Who posts webhooks, by a name of your own.
     pub(super) webhooks: BTreeMap<Spanned<String>, Webhook>,
+    /// Whom scripts call, by a name of your own.
+    pub(super) providers: BTreeMap<Spanned<String>, Provider>,
     /// What collections of documents need, by their names; all of it may be left out.
     pub(super) db: BTreeMap<Spanned<String>, Documents>,
     /// Plain values that scripts read as `vars.NAME`. No secrets.
@@ -106,6 +112,27 @@ pub(super) struct Admin {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+pub(super) struct Auth {
+    /// `clerk` (session tokens of Clerk), `jwt` (tokens of any issuer) or `token` (one that is shared). Required.
+    pub(super) kind: Option<Written>,
+    /// Who signs the tokens, letter by letter as their `iss` says it. Required unless the kind is `token`.
+    pub(super) issuer: Option<Written>,
+    /// Where the issuer's keys are fetched. Default: `/.well-known/jwks.json` of the issuer.
+    pub(super) jwks_url: Option<Written>,
+    /// The variable that holds the issuer's public key as PEM, instead of fetching keys. Default: none.
+    pub(super) jwt_key_env: Option<Written>,
+    /// Whom a token must be for (`aud`), a name or a list of which it must name one. Default: anybody.
+    pub(super) audience: Option<Written>,
+    /// Where a token may have been made (`azp`), a list. Default: anywhere.
+    pub(super) authorized_parties: Option<List>,
+    /// By how much the issuer's clock may differ, 0s to 5m. Default: `5s`.
+    pub(super) leeway: Option<Written>,
+    /// The variable that holds the shared token, or a list: the newest first. Required where the kind is `token`.
+    pub(super) token_env: Option<Spanned<Names>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub(super) struct Webhook {
     /// Where it is posted to: `/webhooks/clerk`, with `{name}` for parameters. Required.
     pub(super) path: Option<Written>,
@@ -149,6 +176,56 @@ pub(super) struct Retry {
 pub(super) struct Documents {
     /// Fields by which `find`, `all` and `count` are quick: `customer.id`, up to 16. Default: none.
     pub(super) index: Option<List>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Provider {
+    /// `clerk`, `stripe`, `openai`, or `http` for any other API. Required.
+    pub(super) kind: Option<Written>,
+    /// Where it is, such as `https://slack.com/api`. Default: where that provider is; required for `http`.
+    pub(super) base_url: Option<Written>,
+    /// The variable that holds the URL, where the URL itself is a secret. Default: none.
+    pub(super) base_url_env: Option<Written>,
+    /// Beginnings of further URLs that a call may name as a whole. Default: none.
+    pub(super) also: Option<List>,
+    /// Whether its name may lead to an address of a private network, true or false. Default: false, so that production refuses that.
+    pub(super) private_network: Option<Written>,
+    /// The variable that holds the key, of `clerk`, `stripe` and `openai`. Default: none, not configured.
+    pub(super) api_key_env: Option<Written>,
+    /// How it is told who calls, where that is no `api_key_env`.
+    pub(super) auth: Option<Spanned<credentials::Auth>>,
+    /// Headers that every call carries; no secrets. Default: none.
+    pub(super) headers: Option<Written>,
+    /// The file that names its operations, of `http` only. Default: none.
+    pub(super) descriptor: Option<Written>,
+    /// What tells an error that comes with status 200.
+    pub(super) error_when: Option<Spanned<ErrorWhen>>,
+    /// Calls in a time, `100/s`, or a list of such of which all hold. Default: as the provider publishes; `http`: none.
+    pub(super) rate_limit: Option<Written>,
+    /// Calls at once, over all workers, 1 to 20000. Default: 64.
+    pub(super) concurrency: Option<Written>,
+    /// Duration of one try, 1ms to 1d, cut to what is left of the run. Default: `60s`.
+    pub(super) timeout: Option<Written>,
+    /// When a try that failed is made again.
+    pub(super) retry: Option<Spanned<resilience::Retry>>,
+    /// When no call goes out any more, for a while.
+    pub(super) breaker: Option<Spanned<resilience::Breaker>>,
+    /// Size of one answer, 1KiB to 1GiB. Default: `10MiB`.
+    pub(super) max_response: Option<Written>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ErrorWhen {
+    /// JSON pointer to the value that tells: `/ok`. Required.
+    pub(super) pointer: Option<Written>,
+    /// The value there that makes it an error: `false`. Required.
+    pub(super) equals: Option<Written>,
+    /// JSON pointer to the error's code. Default: none.
+    pub(super) code: Option<Written>,
+    /// JSON pointer to a sentence for people. Default: none, the code.
+    pub(super) message: Option<Written>,
 }
 
 /// The name of one variable, or a list of names.
@@ -196,9 +273,18 @@ pub(super) fn keys(path: &[String]) -> Option<&'static [&'static str]> {
         ["storage"] => Some(keys_of::<Storage>()),
         ["scripts"] => Some(keys_of::<Scripts>()),
         ["admin"] => Some(keys_of::<Admin>()),
+        ["auth", _] => Some(keys_of::<Auth>()),
         ["webhooks", _] => Some(keys_of::<Webhook>()),
         ["webhooks", _, "retry"] => Some(keys_of::<Retry>()),
+        ["providers", _] => Some(keys_of::<Provider>()),
+        ["providers", _, "retry"] => Some(keys_of::<resilience::Retry>()),
+        ["providers", _, "breaker"] => Some(keys_of::<resilience::Breaker>()),
+        ["providers", _, "error_when"] => Some(keys_of::<ErrorWhen>()),
         ["db", _] => Some(keys_of::<Documents>()),
+        ["providers", _, "auth"] => Some(keys_of::<credentials::Auth>()),
+        ["providers", _, "auth", "oauth2"] => Some(keys_of::<credentials::OAuth2>()),
+        ["providers", _, "auth", "github_app"] => Some(keys_of::<credentials::GithubApp>()),
+        ["providers", _, "auth", "jwt_bearer"] => Some(keys_of::<credentials::JwtBearer>()),
         _ => None,
     }
 }
@@ -210,8 +296,17 @@ pub(super) const TABLES: &[(&[&str], &str)] = &[
     (&["storage"], "[storage]"),
     (&["scripts"], "[scripts]"),
     (&["admin"], "[admin]"),
+    (&["auth", "NAME"], "[auth.NAME]"),
     (&["webhooks", "NAME"], "[webhooks.NAME]"),
     (&["webhooks", "NAME", "retry"], "retry of [webhooks.NAME]"),
+    (&["providers", "NAME"], "[providers.NAME]"),
+    (&["providers", "NAME", "auth"], "auth of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "oauth2"], "auth.oauth2 of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "github_app"], "auth.github_app of [providers.NAME]"),
+    (&["providers", "NAME", "auth", "jwt_bearer"], "auth.jwt_bearer of [providers.NAME]"),
+    (&["providers", "NAME", "retry"], "retry of [providers.NAME]"),
+    (&["providers", "NAME", "breaker"], "breaker of [providers.NAME]"),
+    (&["providers", "NAME", "error_when"], "error_when of [providers.NAME]"),
     (&["db", "NAME"], "[db.NAME]"),
 ];
 
@@ -276,7 +371,7 @@ mod tests {
             };
             let doc = lines[index - 1];
             assert!(doc.starts_with("/// "), "{field}");
-            let whole = field.contains("Spanned<Retry>");
+            let whole = field.contains("Option<Spanned<") && !field.contains("Spanned<Names>");
             assert!(whole || doc.contains("Default: ") || doc.contains("Required"), "{field}");
             seen += 1;
         }

@@ -199,7 +199,12 @@ impl Walk<'_> {
 /// Whether a key takes the name of a variable.
 fn names_variables(path: &[String]) -> bool {
     let path: Vec<&str> = path.iter().map(String::as_str).collect();
-    matches!(path.as_slice(), ["storage", "url_env"] | ["webhooks", _, "secret_env"])
+    matches!(
+        path.as_slice(),
+        ["storage", "url_env"]
+            | ["webhooks", _, "secret_env"]
+            | ["auth", _, "jwt_key_env" | "token_env"]
+    )
 }
 
 /// Where a variable's name belongs and something else stands, that may be the secret itself: no frame shows it.

@@ -1,7 +1,7 @@
 //! What of a configuration can change while it runs: a row for each key. From the rows come the comparison of two configurations, what is held
 //! back until a restart, and the section "What changes live" of docs/configuration.md. A key without a row fails a test.
 
-use super::{Config, Respond, Webhook};
+use super::{Auth, AuthKind, Config, KeySource, Provider, Respond, SecretSet, SignedAuth, Webhook};
 use crate::units::print_size;
 
 /// A key of config.toml.
@@ -30,10 +30,22 @@ struct Held {
     why: &'static str,
 }
 
+/// A key of a `[providers.NAME]` table; every one of them changes live.
+struct ProviderKey {
+    name: &'static str,
+    same: fn(&Provider, &Provider) -> bool,
+}
+
 /// A key of a `[webhooks.NAME]` table; every one of them changes live.
 struct WebhookKey {
     name: &'static str,
     same: fn(&Webhook, &Webhook) -> bool,
+}
+
+/// A key of an `[auth.NAME]` table; every one of them changes live.
+struct AuthKey {
+    name: &'static str,
+    same: fn(&Auth, &Auth) -> bool,
 }
 
 const fn live(name: &'static str, same: fn(&Config, &Config) -> bool) -> Key {
@@ -144,6 +156,167 @@ const WEBHOOK_KEYS: &[WebhookKey] = &[
     WebhookKey { name: "store", same: |a, b| is_stored(a) == is_stored(b) },
 ];
 
+const PROVIDER_KEYS: &[ProviderKey] = &[
+    ProviderKey { name: "kind", same: |a, b| a.kind == b.kind },
+    ProviderKey { name: "base_url", same: |a, b| a.base_url == b.base_url },
+    // It is another way to say `base_url`, which tells of the change.
+    ProviderKey { name: "base_url_env", same: |_, _| true },
+    ProviderKey { name: "also", same: |a, b| a.also == b.also },
+    ProviderKey { name: "private_network", same: |a, b| a.private_network == b.private_network },
+    ProviderKey { name: "api_key_env", same: |a, b| a.credentials == b.credentials },
+    // They are another way to say what `api_key_env` does, which tells of the change.
+    ProviderKey { name: "auth.bearer_env", same: |_, _| true },
+    ProviderKey { name: "auth.header", same: |_, _| true },
+    ProviderKey { name: "auth.query", same: |_, _| true },
+    ProviderKey { name: "auth.value_env", same: |_, _| true },
+    ProviderKey { name: "auth.basic_user_env", same: |_, _| true },
+    ProviderKey { name: "auth.basic_password_env", same: |_, _| true },
+    ProviderKey { name: "auth.oauth2.token_url", same: |_, _| true },
+    ProviderKey { name: "auth.oauth2.client_id_env", same: |_, _| true },
+    ProviderKey { name: "auth.oauth2.client_secret_env", same: |_, _| true },
+    ProviderKey { name: "auth.oauth2.scope", same: |_, _| true },
+    ProviderKey { name: "auth.oauth2.audience", same: |_, _| true },
+    ProviderKey { name: "auth.github_app.app_id", same: |_, _| true },
+    ProviderKey { name: "auth.github_app.private_key_env", same: |_, _| true },
+    ProviderKey { name: "auth.github_app.installation_id", same: |_, _| true },
+    ProviderKey { name: "auth.jwt_bearer.token_url", same: |_, _| true },
+    ProviderKey { name: "auth.jwt_bearer.issuer", same: |_, _| true },
+    ProviderKey { name: "auth.jwt_bearer.subject", same: |_, _| true },
+    ProviderKey { name: "auth.jwt_bearer.private_key_env", same: |_, _| true },
+    ProviderKey { name: "auth.jwt_bearer.scope", same: |_, _| true },
+    ProviderKey { name: "auth.jwt_bearer.audience", same: |_, _| true },
+    ProviderKey { name: "headers", same: |a, b| a.headers == b.headers },
+    ProviderKey { name: "descriptor", same: |a, b| a.descriptor == b.descriptor },
+    ProviderKey {
+        name: "error_when.pointer",
+        same: |a, b| told(a, |w| &w.pointer) == told(b, |w| &w.pointer),
+    },
+    ProviderKey {
+        name: "error_when.equals",
+        same: |a, b| told(a, |w| &w.equals) == told(b, |w| &w.equals),
+    },
+    ProviderKey {
+        name: "error_when.code",
+        same: |a, b| told(a, |w| &w.code) == told(b, |w| &w.code),
+    },
+    ProviderKey {
+        name: "error_when.message",
+        same: |a, b| told(a, |w| &w.message) == told(b, |w| &w.message),
+    },
+    ProviderKey {
+        name: "rate_limit",
+        same: |a, b| a.resilience.rate_limit == b.resilience.rate_limit,
+    },
+    ProviderKey {
+        name: "concurrency",
+        same: |a, b| a.resilience.concurrency == b.resilience.concurrency,
+    },
+    ProviderKey { name: "timeout", same: |a, b| a.resilience.timeout == b.resilience.timeout },
+    ProviderKey {
+        name: "retry.max",
+        same: |a, b| a.resilience.retry.max == b.resilience.retry.max,
+    },
+    ProviderKey {
+        name: "retry.base",
+        same: |a, b| a.resilience.retry.base == b.resilience.retry.base,
+    },
+    ProviderKey {
+        name: "breaker.failure_rate",
+        same: |a, b| {
+            a.resilience.breaker.failure_rate.total_cmp(&b.resilience.breaker.failure_rate).is_eq()
+        },
+    },
+    ProviderKey {
+        name: "breaker.min_calls",
+        same: |a, b| a.resilience.breaker.min_calls == b.resilience.breaker.min_calls,
+    },
+    ProviderKey {
+        name: "breaker.open_for",
+        same: |a, b| a.resilience.breaker.open_for == b.resilience.breaker.open_for,
+    },
+    ProviderKey { name: "max_response", same: |a, b| a.max_response == b.max_response },
+];
+
+/// A part of what tells an error.
+fn told<'a, T>(provider: &'a Provider, part: fn(&'a super::ErrorWhen) -> &'a T) -> Option<&'a T> {
+    provider.error_when.as_ref().map(part)
+}
+
+/// Whether two tables of one provider mean the same, secrets included.
+pub(crate) fn same_provider(before: &Provider, now: &Provider) -> bool {
+    before.name == now.name && PROVIDER_KEYS.iter().all(|key| (key.same)(before, now))
+}
+
+fn changed_providers(before: &Config, now: &Config) -> Vec<String> {
+    let mut changed = Vec::new();
+    for provider in &now.providers {
+        match before.providers.iter().find(|known| known.name == provider.name) {
+            Some(known) => {
+                let keys = PROVIDER_KEYS.iter().filter(|key| !(key.same)(known, provider));
+                changed.extend(keys.map(|key| format!("providers.{}.{}", provider.name, key.name)));
+            }
+            None => changed.push(format!("providers.{}", provider.name)),
+        }
+    }
+    let gone = |known: &&Provider| !now.providers.iter().any(|now| now.name == known.name);
+    let gone = before.providers.iter().filter(gone);
+    changed.extend(gone.map(|gone| format!("providers.{}", gone.name)));
+    changed
+}
+
+/// The part of a table that tokens of an issuer need.
+fn signed(auth: &Auth) -> Option<&SignedAuth> {
+    match &auth.kind {
+        AuthKind::Signed(signed) => Some(signed),
+        AuthKind::Token(_) => None,
+    }
+}
+
+fn tokens(auth: &Auth) -> Option<&SecretSet> {
+    match &auth.kind {
+        AuthKind::Token(tokens) => Some(tokens),
+        AuthKind::Signed(_) => None,
+    }
+}
+
+fn key_url(auth: &Auth) -> Option<&str> {
+    match &signed(auth)?.keys {
+        KeySource::Url(url) => Some(url),
+        KeySource::Pem(_) => None,
+    }
+}
+
+fn public_key(auth: &Auth) -> Option<&SecretSet> {
+    match &signed(auth)?.keys {
+        KeySource::Pem(key) => Some(key),
+        KeySource::Url(_) => None,
+    }
+}
+
+/// Whether a part of what tokens must say is the same.
+fn same_part<T: PartialEq>(a: &Auth, b: &Auth, part: fn(&SignedAuth) -> &T) -> bool {
+    signed(a).map(part) == signed(b).map(part)
+}
+
+const AUTH_KEYS: &[AuthKey] = &[
+    AuthKey {
+        name: "kind",
+        same: |a, b| {
+            signed(a).map(|signed| signed.is_clerk) == signed(b).map(|signed| signed.is_clerk)
+        },
+    },
+    AuthKey { name: "issuer", same: |a, b| same_part(a, b, |signed| &signed.issuer) },
+    AuthKey { name: "jwks_url", same: |a, b| key_url(a) == key_url(b) },
+    AuthKey { name: "jwt_key_env", same: |a, b| public_key(a) == public_key(b) },
+    AuthKey { name: "audience", same: |a, b| same_part(a, b, |signed| &signed.audience) },
+    AuthKey {
+        name: "authorized_parties",
+        same: |a, b| same_part(a, b, |signed| &signed.authorized_parties),
+    },
+    AuthKey { name: "leeway", same: |a, b| same_part(a, b, |signed| &signed.leeway) },
+    AuthKey { name: "token_env", same: |a, b| tokens(a) == tokens(b) },
+];
+
 /// A change that counts at the next start only.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Waiting {
@@ -159,7 +332,9 @@ pub(crate) struct Waiting {
 /// compared and not named; a webhook that is new or gone is one name.
 pub(crate) fn changed(before: &Config, now: &Config) -> Vec<String> {
     let keys = KEYS.iter().filter(|key| !(key.same)(before, now)).map(|key| key.name.to_owned());
-    keys.chain(changed_webhooks(before, now)).chain(changed_vars(before, now)).collect()
+    let tables =
+        [changed_auths(before, now), changed_webhooks(before, now), changed_providers(before, now)];
+    keys.chain(tables.into_iter().flatten()).chain(changed_vars(before, now)).collect()
 }
 
 /// Whether two tables of one webhook mean the same, secrets included.
@@ -207,6 +382,22 @@ fn changed_webhooks(before: &Config, now: &Config) -> Vec<String> {
     changed
 }
 
+fn changed_auths(before: &Config, now: &Config) -> Vec<String> {
+    let mut changed = Vec::new();
+    for auth in &now.auth {
+        match before.auth.iter().find(|known| known.name == auth.name) {
+            Some(known) => {
+                let keys = AUTH_KEYS.iter().filter(|key| !(key.same)(known, auth));
+                changed.extend(keys.map(|key| format!("auth.{}.{}", auth.name, key.name)));
+            }
+            None => changed.push(format!("auth.{}", auth.name)),
+        }
+    }
+    let gone = |known: &&Auth| !now.auth.iter().any(|auth| auth.name == known.name);
+    changed.extend(before.auth.iter().filter(gone).map(|gone| format!("auth.{}", gone.name)));
+    changed
+}
+
 fn changed_vars(before: &Config, now: &Config) -> Vec<String> {
     let names: std::collections::BTreeSet<_> = before.vars.keys().chain(now.vars.keys()).collect();
     let changed = names.into_iter().filter(|name| before.vars.get(*name) != now.vars.get(*name));
@@ -248,7 +439,10 @@ mod tests {
         };
         let keys = KEYS.iter().map(|key| (key.name.to_owned(), why(&key.when)));
         let webhooks = WEBHOOK_KEYS.iter().map(|key| (format!("webhooks.NAME.{}", key.name), None));
-        keys.chain(webhooks).collect()
+        let providers =
+            PROVIDER_KEYS.iter().map(|key| (format!("providers.NAME.{}", key.name), None));
+        let auth = AUTH_KEYS.iter().map(|key| (format!("auth.NAME.{}", key.name), None));
+        keys.chain(auth).chain(webhooks).chain(providers).collect()
     }
 
     #[test]

@@ -15,6 +15,11 @@ mod file;
 mod fill;
 mod build;
 mod webhooks;
+mod providers;
+mod credentials;
+mod secret_variable;
+mod resilience;
+mod auth;
 mod db;
 mod check;
 pub(crate) mod live;
@@ -27,10 +32,12 @@ mod tests;
 #[cfg(test)]
 pub(crate) use self::build::load_text;
 pub(crate) use self::build::{How, load};
+pub(crate) use self::credentials::{Asserted, Credentials, Token};
 pub(crate) use self::env::Source;
 #[cfg(test)]
 pub(crate) use self::env::Variables;
 pub(crate) use self::env::process_variable;
+pub(crate) use self::resilience::{BreakerSettings, Resilience};
 pub(crate) use self::secret::{Secret, SecretSet};
 
 /// The whole of `config.toml`.
@@ -48,8 +55,12 @@ pub(crate) struct Config {
     pub(crate) scripts: Scripts,
     /// The door for `rhaiway events` and the like.
     pub(crate) admin: Admin,
+    /// How callers of routes are told apart, in the order of the file.
+    pub(crate) auth: Vec<Auth>,
     /// Who posts webhooks, in the order of the file.
     pub(crate) webhooks: Vec<Webhook>,
+    /// Whom scripts call, in the order of the file.
+    pub(crate) providers: Vec<Provider>,
     /// What collections of documents need, by their names.
     pub(crate) db: BTreeMap<Box<str>, Collection>,
     /// Plain values that scripts read as `vars.NAME`.
@@ -208,6 +219,131 @@ pub(crate) struct Webhook {
     pub(crate) respond: Respond,
     /// Where it stands in the file, for messages that compare it with something else.
     pub(crate) place: Place,
+}
+
+/// `[providers.NAME]`: one third party that scripts call.
+#[derive(Clone, Debug)]
+pub(crate) struct Provider {
+    /// As scripts write it.
+    pub(crate) name: Box<str>,
+    /// Which API it is.
+    pub(crate) kind: ProviderKind,
+    /// Where it is; `None`: where its descriptor says.
+    pub(crate) base_url: Option<BaseUrl>,
+    /// Beginnings of further URLs that a call may name as a whole.
+    pub(crate) also: Vec<url::Url>,
+    /// Whether its name may lead to an address of a private network.
+    pub(crate) private_network: bool,
+    /// How it is told who calls.
+    pub(crate) credentials: Option<Credentials>,
+    /// That every call carries; names in lower case.
+    pub(crate) headers: Vec<(Box<str>, Box<str>)>,
+    /// The file that names its operations.
+    pub(crate) descriptor: Option<PathBuf>,
+    /// What tells an error that comes with status 200.
+    pub(crate) error_when: Option<ErrorWhen>,
+    /// How hard it is called.
+    pub(crate) resilience: Resilience,
+    /// Bytes of one answer, at most.
+    pub(crate) max_response: u64,
+    /// Where it stands in the file.
+    pub(crate) place: Place,
+}
+
+/// Which API a provider is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ProviderKind {
+    /// Clerk's Backend API.
+    Clerk,
+    /// Stripe's API.
+    Stripe,
+    /// OpenAI's API, or one that speaks like it.
+    OpenAi,
+    /// Any other.
+    Http,
+}
+
+impl ProviderKind {
+    /// Each with its word in config.
+    pub(crate) const ALL: [(Self, &'static str); 4] = [
+        (Self::Clerk, "clerk"),
+        (Self::Stripe, "stripe"),
+        (Self::OpenAi, "openai"),
+        (Self::Http, "http"),
+    ];
+
+    /// By its word.
+    pub(crate) fn of(word: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
+    }
+}
+
+/// Where a provider is.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum BaseUrl {
+    /// As config writes it.
+    Known(url::Url),
+    /// The URL itself is a secret, and it is one that calls may begin with.
+    Secret(Secret),
+    /// The variable that should hold it does not.
+    Missing(Box<str>),
+}
+
+/// What tells an error that comes with status 200.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct ErrorWhen {
+    /// Where to look.
+    pub(crate) pointer: Pointer,
+    /// The value there that makes it an error.
+    pub(crate) equals: serde_json::Value,
+    /// Where the error's code stands.
+    pub(crate) code: Option<Pointer>,
+    /// Where a sentence for people stands.
+    pub(crate) message: Option<Pointer>,
+}
+
+/// `[auth.NAME]`: one way to tell callers of routes apart.
+#[derive(Clone, Debug)]
+pub(crate) struct Auth {
+    /// `a` to `z`, digits, `_`, `-`, `.`; never `none`.
+    pub(crate) name: Box<str>,
+    /// What they present.
+    pub(crate) kind: AuthKind,
+}
+
+/// What callers present.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum AuthKind {
+    /// A token that an issuer has signed.
+    Signed(SignedAuth),
+    /// One of these tokens.
+    Token(SecretSet),
+}
+
+/// Tokens of an issuer, and what they must say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct SignedAuth {
+    /// Session tokens of Clerk: RS256 only, in its cookie too, `azp` may be absent.
+    pub(crate) is_clerk: bool,
+    /// Letter by letter.
+    pub(crate) issuer: Box<str>,
+    /// What verifies them.
+    pub(crate) keys: KeySource,
+    /// Whom a token must be for; empty: anybody.
+    pub(crate) audience: Vec<Box<str>>,
+    /// Where a token may have been made; empty: anywhere.
+    pub(crate) authorized_parties: Vec<Box<str>>,
+    /// By how much the issuer's clock may differ.
+    pub(crate) leeway: Duration,
+}
+
+/// Where an issuer's keys come from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum KeySource {
+    /// They are fetched there.
+    Url(Box<str>),
+    /// One variable holds one, as PEM.
+    Pem(SecretSet),
 }
 
 /// `[db.NAME]`: a collection of documents.

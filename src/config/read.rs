@@ -311,8 +311,10 @@ fn unknown_key(
 pub(super) fn table_name(path: &[String]) -> String {
     match path {
         [] => "the file".to_owned(),
-        [webhooks, name, rest @ ..] if webhooks == "webhooks" && !rest.is_empty() => {
-            format!("{} of [webhooks.{}]", rest.join("."), quoted(name))
+        [tables, name, rest @ ..]
+            if ["webhooks", "providers"].contains(&tables.as_str()) && !rest.is_empty() =>
+        {
+            format!("{} of [{tables}.{}]", rest.join("."), quoted(name))
         }
         path => format!("[{}]", quoted(&path.join("."))),
     }

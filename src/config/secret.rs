@@ -2,21 +2,32 @@
 //! Here is also what a value looks like that somebody put in the wrong place.
 
 use std::fmt;
+use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
 
-/// One secret and the variable it came from.
+use crate::redact::{Kept, keep};
+
+/// One secret and the variable it came from. As long as it lives, its value is taken out of logs and errors (`redact`).
 #[derive(Clone)]
 pub(crate) struct Secret {
     /// The variable's name, which is no secret.
     pub(crate) variable: Box<str>,
     value: SecretString,
+    /// `None` for what is no secret by itself.
+    _kept: Option<Arc<Kept>>,
 }
 
 impl Secret {
     /// Wraps a value for good.
     pub(crate) fn new(variable: &str, value: String) -> Self {
-        Self { variable: variable.into(), value: SecretString::from(value) }
+        let kept = Some(Arc::new(keep(&value)));
+        Self { variable: variable.into(), value: SecretString::from(value), _kept: kept }
+    }
+
+    /// Wraps a name that goes with a secret, such as a user's: it is not shown, but a word like `service` is not taken out of every log.
+    pub(super) fn name(variable: &str, value: String) -> Self {
+        Self { variable: variable.into(), value: SecretString::from(value), _kept: None }
     }
 
     /// The value itself: only for the place that signs, verifies or sends it.

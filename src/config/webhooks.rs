@@ -11,8 +11,9 @@ use super::check::{Key, span_of};
 use super::env::is_variable_name;
 use super::file::{self, Names};
 use super::read::quoted;
-use super::secret::{Secret, SecretSet, api_key, is_value, unusable};
-use super::{Respond, Variable, Webhook};
+use super::secret::{Secret, SecretSet, api_key, unusable};
+use super::secret_variable::Wanted;
+use super::{Respond, Webhook};
 use crate::backoff::{Backoff, RETRY};
 use crate::frame::{Frame, nearest};
 use crate::json::Pointer;
@@ -235,9 +236,12 @@ impl One<'_, '_, '_> {
                     "a list of different names",
                     "this one stands there twice",
                 );
-            } else if !is_variable_name(name) || is_value(name) {
-                self.value_instead_of_name(name, span.clone());
-            } else {
+            } else if self.build.names_a_variable(
+                Key { table: &self.shown, name: "secret_env" },
+                name,
+                span.clone(),
+                "CLERK_WEBHOOK_SECRET=…",
+            ) {
                 self.secret(name, span.clone(), index == 0, &mut secrets);
             }
         }
@@ -250,30 +254,19 @@ impl One<'_, '_, '_> {
 
     /// Looks one variable up.
     fn secret(&mut self, name: &str, span: Range<usize>, required: bool, secrets: &mut SecretSet) {
-        let found = self.build.variables.find(name, self.build.development);
-        let value = found.and_then(|(value, _)| value);
-        let why = match found {
-            Some((None, _)) => Some("it is not UTF-8"),
-            Some((Some(value), _)) => unusable(value),
-            None => None,
-        };
-        self.build.asked.push(Variable {
-            name: name.into(),
+        let wanted = Wanted {
+            name,
+            span: span.clone(),
             purpose: format!("secret of webhook `{}`", self.name.get_ref()),
             required,
-            source: found.map(|(_, source)| source),
-            unusable: why,
-        });
-        let report = &mut self.build.check.report;
-        if let (Some(why), Some((_, source))) = (why, found) {
-            let frame = Frame::warning(
-                "E0110",
-                format!("`{name}` from {source} is not used as a secret: {why}"),
-            )
-            .at(report.place(span, ""))
-            .note("its value is never shown");
-            report.notes.push(frame);
-        } else if let (Some((prefix, kind)), Some((_, source))) = (value.and_then(api_key), found) {
+            unusable,
+        };
+        let Ok((value, source)) = self.build.secret_variable(wanted) else {
+            secrets.missing.push(name.into());
+            return;
+        };
+        if let Some((prefix, kind)) = api_key(&value) {
+            let report = &mut self.build.check.report;
             let frame = Frame::warning(
                 "E0111",
                 format!("`{name}` from {source} looks like {kind} (`{prefix}…`)"),
@@ -281,39 +274,8 @@ impl One<'_, '_, '_> {
             .at(report.place(span, "a webhook's signing secret belongs here"))
             .help("copy the signing secret from the provider's page about webhooks");
             report.notes.push(frame);
-        } else if found.is_none()
-            && !self.build.development
-            && self.build.variables.in_dev_vars(name)
-        {
-            self.build.check.not_in_production(
-                format!("`{name}` stands only in `.dev.vars`, which production does not read"),
-                span,
-                "",
-                "set it in the environment of the process or in `.env`",
-            );
         }
-        match value.filter(|_| why.is_none()) {
-            Some(value) => secrets.set.push(Secret::new(name, value.to_owned())),
-            None => secrets.missing.push(name.into()),
-        }
-    }
-
-    fn value_instead_of_name(&mut self, text: &str, span: Range<usize>) {
-        let label = if text.contains("${") {
-            "write the name alone; nothing is filled in here"
-        } else if is_value(text) {
-            "this looks like the secret itself"
-        } else {
-            "a name has letters, digits and `_`"
-        };
-        let report = &mut self.build.check.report;
-        let frame = Frame::error(
-            "E0111",
-            format!("`secret_env` in {} takes the name of a variable", self.shown),
-        )
-        .at(report.place(span, label))
-        .help("keep the secret in the environment or in `.dev.vars`: `CLERK_WEBHOOK_SECRET=…`");
-        report.problems.push(frame);
+        secrets.set.push(Secret::new(name, value));
     }
 
     fn no_secret(&mut self, secrets: &SecretSet, span: Range<usize>) {
@@ -324,11 +286,11 @@ impl One<'_, '_, '_> {
             self.name.get_ref(),
             names.join(", ")
         );
-        let file = if self.build.development { "`.dev.vars`" } else { "`.env`" };
+        let help = self.build.set_them();
         let report = &mut self.build.check.report;
         let frame = Frame::warning("E0110", title)
             .at(report.place(span, ""))
-            .help(format!("set it in the environment, or in {file} beside the configuration"))
+            .help(help)
             .note("until then its deliveries are answered with 500 CONFIGURATION_ERROR");
         report.notes.push(frame);
     }

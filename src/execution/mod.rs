@@ -1,14 +1,15 @@
 //! A worker's means of running handlers: its stacks, its copies of scripts, its way to documents. Routes, webhooks that answer by script and
 //! attempts of the inbox all run through `Executor::execute`, which performs what the script asks and gives back what it wants committed.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use crate::config::Scripts;
+use crate::config::{Environment, Scripts};
 use crate::generation::Generation;
+use crate::provider::{Caller, Circumstances};
 use crate::script::compiled::{Compiled, SetUpError};
 use crate::script::coroutine::Stacks;
 use crate::script::handler::Script;
@@ -18,7 +19,11 @@ use crate::script::run::{End, Failure, Input, Limits, Stopped, Task, run};
 use crate::script::{Ending, Shared};
 use crate::store::{AttemptLog, Effects, Reader, Store, StoreError};
 
+mod calls;
+pub(crate) mod journal;
 mod perform;
+
+use self::journal::Journal;
 
 /// A script that runs away so often is stopped until it is saved again.
 const RUNAWAYS_MAX: u32 = 2;
@@ -36,6 +41,8 @@ pub(crate) struct Executor {
     /// By the address of the script, which the copy keeps alive.
     compiled: RefCell<HashMap<*const Script, Rc<Compiled>>>,
     memory_budget: u64,
+    /// Its way to providers.
+    caller: Rc<Caller>,
 }
 
 /// What is to run.
@@ -52,6 +59,10 @@ pub(crate) struct Run<'a> {
     pub(crate) place: Option<Place>,
     /// What the run knows without asking.
     pub(crate) given: Given,
+    /// Set before its first call that may have an effect outside.
+    pub(crate) has_acted: Rc<Cell<bool>>,
+    /// What it asks of providers; its reruns have the same.
+    pub(crate) journal: Rc<Journal>,
     /// Where neither the handler nor the webhook says: the one of config.
     pub(crate) timeout: Option<std::time::Duration>,
 }
@@ -76,6 +87,7 @@ impl Executor {
             reader: Rc::from(store.reader()?),
             compiled: RefCell::default(),
             memory_budget: scripts.memory_budget,
+            caller: Caller::new(),
         }))
     }
 
@@ -86,7 +98,8 @@ impl Executor {
 
     /// Runs a handler to its end. Dropping the future cancels it.
     pub(crate) async fn execute(&self, run_of: Run<'_>) -> Executed {
-        let Run { generation, script, handler, input, place, given, timeout } = run_of;
+        let Run { generation, script, handler, input, place, given, has_acted, journal, timeout } =
+            run_of;
         if let Some(stopped) = is_stopped(script) {
             return failed(Failure::Stopped(stopped));
         }
@@ -106,14 +119,35 @@ impl Executor {
         let is_attempt = matches!(input, Input::Event(_));
         let given = Rc::new(if is_attempt { given.keeping_log() } else { given });
         let retention = generation.config.storage.retention;
-        let live =
-            perform::Live::new(Rc::clone(&self.reader), retention, Rc::clone(&given), is_attempt);
+        let calling = perform::Calling {
+            caller: Rc::clone(&self.caller),
+            providers: generation.providers.clone(),
+            has_acted,
+            circumstances: Circumstances {
+                deadline: given.started + limits.timeout,
+                may_park: is_attempt,
+                only_public: generation.config.server.environment == Environment::Production,
+            },
+        };
+        let live = perform::Live::new(
+            Rc::clone(&self.reader),
+            retention,
+            Rc::clone(&given),
+            is_attempt,
+            calling,
+            journal,
+        );
         let task = Task { compiled, handler, input, given: Rc::clone(&given), limits };
         let mut end = run(&self.stacks, place, task, &live).await;
         if matches!(end.result, Err(Failure::Ended { ending: Ending::ByHandler, .. }))
             && let Some(ended) = live.ended()
         {
             end.result = Err(Failure::ByHandler(ended));
+        }
+        if matches!(end.result, Err(Failure::Ended { ending: Ending::ByCall, .. }))
+            && let Some(over) = live.over()
+        {
+            end.result = Err(Failure::ByCall(over));
         }
         if matches!(end.result, Err(Failure::Runaway)) {
             script.runaways.fetch_add(1, Ordering::Relaxed);
@@ -134,6 +168,7 @@ impl Executor {
             }
             tokio::task::yield_now().await;
         }
+        self.caller.keep(&generation.providers);
         self.compiled.borrow_mut().retain(|_, compiled| {
             generation.scripts.iter().any(|script| Arc::ptr_eq(script, &compiled.script))
         });
@@ -190,7 +225,6 @@ mod tests {
 
     use super::*;
     use crate::config::{self, How, Variables};
-    use crate::script::handler::Vars;
     use crate::script::load::{Candidate, Loader};
     use crate::store::memory::MemoryStore;
 
@@ -223,12 +257,12 @@ mod tests {
                 path: format!("scripts/{name}.rhai").into(),
                 source: (*source).into(),
                 modules: Arc::default(),
-                vars: Arc::new(Vars::new()),
+                ambient: Arc::default(),
             };
             Loader::new(config.scripts.memory_budget).load(&candidate).script.unwrap()
         };
         let scripts = sources.iter().map(load).collect();
-        Generation::join(1, Arc::new(config), Vec::new(), scripts, Vec::new()).unwrap()
+        Generation::join(1, Arc::new(config), Default::default(), scripts, Vec::new()).unwrap()
     }
 
     async fn run_of(
@@ -241,7 +275,18 @@ mod tests {
         let script = generation.script(script).unwrap();
         let given = Given::new(1, "req_1".to_owned(), &script.name);
         let input = Input::Made(make);
-        let run = Run { generation, script, handler, input, place: None, given, timeout: None };
+        let journal = Journal::of_request("req_1");
+        let run = Run {
+            generation,
+            script,
+            handler,
+            input,
+            place: None,
+            given,
+            has_acted: Rc::default(),
+            journal,
+            timeout: None,
+        };
         let Executed { end, .. } = executor.execute(run).await;
         let answer = end.result.map_err(|failure| format!("{failure:?}"))?;
         Ok(String::from_utf8_lossy(answer.body.in_memory().unwrap()).into_owned())

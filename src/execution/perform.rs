@@ -2,7 +2,7 @@
 //!
 //! Branches of `parallel` share the draft, so it is borrowed for moments and never across a wait: what was true before one may have changed after it.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -10,19 +10,31 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 
+use super::journal::Journal;
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::payload;
+use crate::provider::{Caller, Circumstances, Provider};
 use crate::script::api::event;
 use crate::script::effects::Draft;
 use crate::script::host_call::{
-    After, AttemptEnd, Emission, Given, HostCall, HostError, HostReply, When,
+    After, AttemptEnd, CallEnd, Emission, Given, HostCall, HostError, HostReply, When,
 };
 use crate::script::run::{Perform, Performed};
 use crate::script::source;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
+
+/// What a run needs to call providers.
+pub(super) struct Calling {
+    pub(super) caller: Rc<Caller>,
+    /// Those of the run's generation.
+    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) circumstances: Circumstances,
+    /// Set before the first call that may have an effect outside.
+    pub(super) has_acted: Rc<Cell<bool>>,
+}
 
 /// The live performer of one run.
 pub(super) struct Live {
@@ -35,6 +47,10 @@ pub(super) struct Live {
     /// Whether the run is an attempt, which its handler may end.
     is_attempt: bool,
     ended: RefCell<Option<AttemptEnd>>,
+    pub(super) calling: Calling,
+    over: RefCell<Option<CallEnd>>,
+    /// What it asks of providers.
+    pub(super) journal: Rc<Journal>,
 }
 
 impl Live {
@@ -43,14 +59,27 @@ impl Live {
         retention: Duration,
         given: Rc<Given>,
         is_attempt: bool,
+        calling: Calling,
+        journal: Rc<Journal>,
     ) -> Self {
-        let (draft, ended) = (RefCell::default(), RefCell::default());
-        Self { reader, draft, retention, given, is_attempt, ended }
+        let (draft, ended, over) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { reader, draft, retention, given, is_attempt, ended, calling, over, journal }
     }
 
     /// How the handler ended its attempt, if it did.
     pub(super) fn ended(&self) -> Option<AttemptEnd> {
         self.ended.take()
+    }
+
+    /// How a call ended it, if one did.
+    pub(super) fn over(&self) -> Option<CallEnd> {
+        self.over.take()
+    }
+
+    /// Ends the attempt by a call; the first of several counts.
+    pub(super) fn end_by_call(&self, end: CallEnd) -> HostReply {
+        self.over.borrow_mut().get_or_insert(end);
+        HostReply::Over
     }
 
     pub(super) fn into_effects(self) -> Effects {
@@ -129,7 +158,9 @@ impl Live {
                 Err(error) => HostReply::Failed(error),
             },
             HostCall::EndAttempt(end) => self.end_attempt(end),
-            call @ (HostCall::Sleep(_)
+            HostCall::Health(name) => self.health(&name),
+            call @ (HostCall::Provider(_)
+            | HostCall::Sleep(_)
             | HostCall::Find { .. }
             | HostCall::Count { .. }
             | HostCall::Cancel { .. }
@@ -157,6 +188,7 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
+            Err(HostCall::Provider(call)) => self.call(&call).await,
             Err(HostCall::Read(payloads)) => {
                 Ok(read(payload::read_all(payloads).await.map(HostReply::Bytes)))
             }
@@ -296,7 +328,9 @@ fn looks_at(call: &HostCall) -> Option<&DocumentKey> {
         | HostCall::Insert { key, .. }
         | HostCall::Patch { key, .. }
         | HostCall::Put { key, if_newer: Some(_), .. } => Some(key),
-        HostCall::Sleep(_)
+        HostCall::Provider(_)
+        | HostCall::Health(_)
+        | HostCall::Sleep(_)
         | HostCall::Put { if_newer: None, .. }
         | HostCall::Delete { .. }
         | HostCall::Increment { .. }

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use matchit::{InsertError, Router};
 
 use super::{Endpoint, HandlerRef};
+use crate::auth::Auth;
 use crate::config::{Environment, Respond};
 use crate::frame::{Frame, Place, nearest};
-use crate::script::handler::{Handler, Method, Script, Trigger, matches};
+use crate::script::handler::{Handler, Method, OPEN, Script, Trigger, matches};
 use crate::script::refusal;
 use crate::webhook::Webhook;
 
@@ -20,6 +21,7 @@ const BUILT_IN_PATHS: [&str; 2] = ["/healthz", "/readyz"];
 pub(super) fn join(
     environment: Environment,
     webhooks: &[Arc<Webhook>],
+    auth: &[Arc<Auth>],
     scripts: &[Arc<Script>],
 ) -> Result<Router<Endpoint>, Vec<Frame>> {
     let mut paths = Paths::default();
@@ -33,7 +35,8 @@ pub(super) fn join(
                 Trigger::Route { method, path } => {
                     paths.add_route(*method, path, at, place(loaded, registered));
                     let route = format!("{} {path}", method.word());
-                    let wrong = callers(environment, &route, registered.options.auth.as_deref());
+                    let wrong =
+                        callers(environment, auth, &route, registered.options.auth.as_deref());
                     paths.frames.extend(wrong.map(|frame| frame.at(place(loaded, registered))));
                 }
                 Trigger::Webhook { webhook, patterns } => {
@@ -149,21 +152,38 @@ fn place(script: &Script, handler: &Handler) -> Place {
 }
 
 /// A route that asks for a caller must never be open to all, and in production one that is open says so.
-fn callers(environment: Environment, route: &str, auth: Option<&str>) -> Option<Frame> {
+fn callers(
+    environment: Environment,
+    known: &[Arc<Auth>],
+    route: &str,
+    auth: Option<&str>,
+) -> Option<Frame> {
     match auth {
-        Some("none") => None,
-        Some(way) => {
-            let way = way.escape_debug();
-            let title = format!("{route}: there is no way `{way}` to tell callers apart");
-            let help = "`auth: \"none\"` lets anybody call it; this version knows no other";
-            Some(Frame::error("E0235", title).help(help))
-        }
+        Some(OPEN) => None,
+        Some(way) if known.iter().any(|auth| *auth.name == *way) => None,
+        Some(way) => Some(unknown_auth(known, route, way)),
         None if environment == Environment::Production => {
             let title = format!("{route} does not say who may call it");
             let help = "in production a route says so: `#{ auth: \"none\" }` lets anybody call it";
             Some(Frame::error("E0236", title).help(help))
         }
         None => None,
+    }
+}
+
+fn unknown_auth(known: &[Arc<Auth>], route: &str, way: &str) -> Frame {
+    let names = || known.iter().map(|auth| &*auth.name);
+    let title = format!("{route}: config.toml has no [auth.{}]", way.escape_debug());
+    let frame = Frame::error("E0235", title);
+    let frame = match nearest(way, names().chain([OPEN])) {
+        Some(near) => frame.help(format!("did you mean `{near}`?")),
+        None => frame.help(format!(
+            "add that table to config.toml; `auth: \"{OPEN}\"` lets anybody call it"
+        )),
+    };
+    match names().collect::<Vec<_>>() {
+        none if none.is_empty() => frame.note("it declares none"),
+        known => frame.note(format!("it declares {}", known.join(", "))),
     }
 }
 

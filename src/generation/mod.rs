@@ -8,10 +8,12 @@ use std::time::Duration;
 
 use matchit::Router;
 
+use crate::auth::Auth;
 use crate::backoff::{Backoff, RETRY};
 use crate::config::Config;
 use crate::frame::Frame;
 use crate::json::Pointer;
+use crate::provider::Provider;
 use crate::script::handler::{self, Handler, Method, Script, Timer, Trigger, first_match};
 use crate::script::source::Source;
 use crate::webhook::Webhook;
@@ -27,11 +29,26 @@ pub(crate) struct Generation {
     pub(crate) config: Arc<Config>,
     /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// In the order of config.
+    pub(crate) providers: Vec<Arc<Provider>>,
+    /// How callers of routes are told apart, in the order of config.
+    pub(crate) auth: Vec<Arc<Auth>>,
     /// By name.
     pub(crate) scripts: Vec<Arc<Script>>,
     /// Scripts whose file is there but has never had a version that works.
     pub(crate) broken: Vec<Arc<str>>,
     paths: Router<Endpoint>,
+}
+
+/// What config declares and more than a table of values stands for, in its order.
+#[derive(Clone, Default)]
+pub(crate) struct Declared {
+    /// Who posts.
+    pub(crate) webhooks: Vec<Arc<Webhook>>,
+    /// How callers of routes are told apart.
+    pub(crate) auth: Vec<Arc<Auth>>,
+    /// Whom scripts call.
+    pub(crate) providers: Vec<Arc<Provider>>,
 }
 
 /// A generation as one request or attempt holds it: counted within its worker, so that no two workers share a counter.
@@ -90,12 +107,13 @@ impl Generation {
     pub(crate) fn join(
         number: u64,
         config: Arc<Config>,
-        webhooks: Vec<Arc<Webhook>>,
+        declared: Declared,
         scripts: Vec<Arc<Script>>,
         broken: Vec<Arc<str>>,
     ) -> Result<Self, Vec<Frame>> {
-        let paths = join::join(config.server.environment, &webhooks, &scripts)?;
-        Ok(Self { number, config, webhooks, scripts, broken, paths })
+        let Declared { webhooks, auth, providers } = declared;
+        let paths = join::join(config.server.environment, &webhooks, &auth, &scripts)?;
+        Ok(Self { number, config, webhooks, auth, providers, scripts, broken, paths })
     }
 
     /// What a path leads to. It was decoded by the caller, who takes an encoded `/` for part of its segment.
@@ -110,8 +128,18 @@ impl Generation {
     }
 
     /// By its name in config.
+    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
+        self.providers.iter().find(|provider| *provider.name == *name)
+    }
+
+    /// By its name in config.
     pub(crate) fn webhook(&self, name: &str) -> Option<&Arc<Webhook>> {
         self.webhooks.iter().find(|webhook| *webhook.name == *name)
+    }
+
+    /// By its name in config.
+    pub(crate) fn auth(&self, name: &str) -> Option<&Arc<Auth>> {
+        self.auth.iter().find(|auth| *auth.name == *name)
     }
 
     /// The handlers of an event, in the order of scripts and registrations.

@@ -9,18 +9,19 @@ use super::gate::{Entering, Pass};
 use super::{Inbox, plan};
 use crate::backoff::Backoff;
 use crate::clock::{self, Millis};
+use crate::execution::journal::{Journal, OfJob};
 use crate::execution::{Executed, Run};
 use crate::failpoint::{self, Point};
 use crate::generation::{Generation, HandlerRef, Pinned, matches_of};
 use crate::script::Ending;
 use crate::script::api::event::{Death, EventInput};
-use crate::script::host_call::{AttemptEnd, Given};
+use crate::script::host_call::{AttemptEnd, CallEnd, Given};
 use crate::script::places::Place;
 use crate::script::run::{Failure, Input};
 use crate::script::source::Source;
 use crate::store::{
-    self, After, AttemptLog, Committed, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob,
-    Seq, StoreError,
+    self, After, AttemptLog, Calls, Committed, Finish, JobKey, JobState, NewEvent, Outcome,
+    PlannedJob, Seq, StoreError,
 };
 
 /// Reruns of one attempt after conflicts; they use no attempt.
@@ -35,6 +36,8 @@ const BROKEN_SCRIPT_PAUSE: Duration = Duration::from_secs(3600);
 pub(crate) const WAKE_MAX: usize = 10_000;
 /// A handler may put its attempt off for so long in all before that counts as one.
 const PUT_OFF_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A job may wait for gates for so long in all before it is dead: over a weekend on which nobody looks.
+const PARKED_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
 /// Bytes of an error that are stored.
 const ERROR_BYTES_MAX: usize = 4 << 10;
 
@@ -55,6 +58,8 @@ pub(super) struct Job {
     pub(super) handed: bool,
     /// Since when its handler puts this attempt off.
     pub(super) put_off_since: Option<Millis>,
+    /// Since when it waits at gates.
+    pub(super) parked_since: Option<Millis>,
     /// The death that it answers.
     pub(super) death: Option<Death>,
 }
@@ -72,12 +77,14 @@ struct Tried {
     /// Of the script that ran.
     version: Option<Arc<str>>,
     log: AttemptLog,
+    /// What it asked of providers.
+    calls: Option<Arc<Calls>>,
 }
 
 impl Tried {
     /// One that begins now, if it comes to that.
     fn now() -> Self {
-        Self { started_at: clock::now(), version: None, log: AttemptLog::default() }
+        Self { started_at: clock::now(), version: None, log: AttemptLog::default(), calls: None }
     }
 }
 
@@ -116,6 +123,7 @@ impl Job {
             store_claim: false,
             handed: false,
             put_off_since: None,
+            parked_since: None,
             death: None,
         }
     }
@@ -143,6 +151,7 @@ impl Job {
             store_claim: false,
             handed: false,
             put_off_since: job.put_off_since,
+            parked_since: job.parked_since,
             death,
         }
     }
@@ -325,6 +334,7 @@ impl Inbox {
         let attempt = job.attempt();
         tried.version = Some(Arc::clone(&script.version));
         let mut first = Some(place);
+        let journal = self.journal(job);
         for _rerun in 0..=CONFLICT_RERUNS_MAX {
             let input = EventInput {
                 id: job.event.id,
@@ -344,6 +354,7 @@ impl Inbox {
                 None => self.executor.place().await,
             };
             let seed = seed(job);
+            journal.begin_run();
             let given = Given::new(seed, job.event.id.to_string(), &script.name);
             let run = Run {
                 generation,
@@ -352,11 +363,13 @@ impl Inbox {
                 input: Input::Event(Rc::new(input)),
                 place: Some(place),
                 given,
+                has_acted: Rc::default(),
+                journal: Rc::clone(&journal),
                 timeout: handler.options.timeout.or(bounds.timeout),
             };
             failpoint::reached(Point::AttemptStarted);
             let Executed { end, effects, log } = self.executor.execute(run).await;
-            tried.log = log;
+            (tried.log, tried.calls) = (log, journal.calls());
             failpoint::reached(Point::AttemptEnded);
             let outcome = match end.result {
                 Ok(_) => Outcome::Done(effects),
@@ -368,6 +381,9 @@ impl Inbox {
                 }
                 Err(Failure::ByHandler(AttemptEnd::RetryLater { delay, reason })) => {
                     return Some(put_off(generation, job, &retry, delay, reason));
+                }
+                Err(Failure::ByCall(CallEnd::Parked { until, reason })) => {
+                    return Some(parked(generation, job, until, reason));
                 }
                 Err(failure) => {
                     return Some((attempt, failed(generation, job, &retry, attempt, &failure)));
@@ -384,6 +400,19 @@ impl Inbox {
         }
         let error = format!("its documents changed under it {CONFLICT_RERUNS_MAX} times in a row");
         Some((attempt, again_or_dead(generation, job, &retry, attempt, error)))
+    }
+
+    /// What this attempt asks of providers, and what those before it have asked.
+    fn journal(&self, job: &Job) -> Rc<Journal> {
+        Journal::of_job(OfJob {
+            executor: Rc::clone(&self.executor),
+            job: job.key,
+            event: Rc::clone(&job.event),
+            planned: job.planned.clone(),
+            plan: job.plan.clone(),
+            attempt: job.attempt(),
+            is_stored: job.plan.is_none(),
+        })
     }
 
     /// After an unclean stop an attempt is written down before it starts. False: there is nothing to start.
@@ -427,6 +456,7 @@ impl Inbox {
             Outcome::Retry { .. }
             | Outcome::Returned { .. }
             | Outcome::PutOff { .. }
+            | Outcome::Parked { .. }
             | Outcome::Resolved { .. } => true,
         };
         // Only what emits can find no place, and this emits nothing.
@@ -474,6 +504,7 @@ impl Inbox {
                 generation: generation.number,
                 version: tried.version.clone(),
                 log: tried.log.clone(),
+                calls: tried.calls.clone(),
                 ordered: job.event.order_key.is_some(),
                 outcome: outcome.clone(),
             };
@@ -514,7 +545,8 @@ fn failed(
     let error = describe(failure);
     tracing::warn!(event = %job.event.id, script = %job.planned.script, attempt, "handler failed: {error}");
     match failure {
-        Failure::ByHandler(AttemptEnd::GiveUp { .. }) => dead(generation, job, error.into()),
+        Failure::ByHandler(AttemptEnd::GiveUp { .. })
+        | Failure::ByCall(CallEnd::Unknown { .. }) => dead(generation, job, error.into()),
         _ => again_or_dead(generation, job, retry, attempt, error),
     }
 }
@@ -540,6 +572,30 @@ fn put_off(
         return (attempt, dead(generation, job, error));
     }
     (attempt, Outcome::Retry { due_at, error })
+}
+
+/// A gate is closed. Waiting for it uses no attempt, but ends after three days in all.
+fn parked(generation: &Generation, job: &Job, until: Millis, reason: Box<str>) -> (u32, Outcome) {
+    tracing::debug!(event = %job.event.id, script = %job.planned.script, "parked until {until}: {reason}");
+    match parked_until(job.parked_since, until, clock::now(), clock::steady()) {
+        Some(due_at) => (job.used, Outcome::Parked { due_at, reason }),
+        None => {
+            let error = format!("parked for three days: {reason}").into();
+            (job.attempt(), dead(generation, job, error))
+        }
+    }
+}
+
+/// When it is due again; `None`: it has waited for as long as it may. `now` is the wall clock's, as `since` is, `steady` that of waits.
+fn parked_until(
+    since: Option<Millis>,
+    until: Millis,
+    now: Millis,
+    steady: Millis,
+) -> Option<Millis> {
+    let waited = since.map_or(Duration::ZERO, |since| since.until(now));
+    let left = PARKED_MAX.saturating_sub(waited);
+    (!left.is_zero()).then(|| until.min(steady.plus(left)))
 }
 
 /// The name of the gate of one registration.
@@ -598,6 +654,9 @@ fn describe(failure: &Failure) -> String {
         Failure::ByHandler(
             AttemptEnd::GiveUp { reason } | AttemptEnd::RetryLater { reason, .. },
         ) => reason.clone().into_string(),
+        Failure::ByCall(CallEnd::Parked { reason, .. } | CallEnd::Unknown { reason }) => {
+            reason.clone().into_string()
+        }
         Failure::Ended { ending, frame: None } => ending.to_string(),
         Failure::Runaway => "allocated without bound (`scripts.memory_budget`)".to_owned(),
         Failure::Panicked => {
@@ -608,4 +667,26 @@ fn describe(failure: &Failure) -> String {
     };
     text.truncate(text.floor_char_boundary(ERROR_BYTES_MAX));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_12_a_parked_job_is_due_when_its_gate_opens_and_dead_after_three_days_in_all() {
+        const HOUR: i64 = 3_600_000;
+        let (now, steady) = (Millis(500 * HOUR), Millis(7_000 * HOUR));
+        let check = |since: Option<i64>, hours: i64, due: Option<i64>| {
+            let since = since.map(|ago| Millis(now.0 - ago * HOUR));
+            let due_at = parked_until(since, Millis(steady.0 + hours * HOUR), now, steady);
+            assert_eq!(due_at, due.map(|due| Millis(steady.0 + due * HOUR)), "{since:?} {hours}");
+        };
+        check(None, 2, Some(2));
+        check(None, 100, Some(72));
+        check(Some(70), 1, Some(1));
+        check(Some(70), 5, Some(2));
+        check(Some(72), 1, None);
+        check(Some(-5), 1, Some(1));
+    }
 }

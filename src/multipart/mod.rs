@@ -8,13 +8,10 @@ use std::ops::Range;
 
 mod disposition;
 mod read;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "calls of providers write such bodies, and nothing else does yet")
-)]
-pub(crate) mod write;
+mod write;
 
 pub(crate) use self::read::{Broken, Reader};
+pub(crate) use self::write::{Encoded, Sent, encode};
 
 /// One part of a body, as it was received.
 #[derive(Clone, Debug, PartialEq, Eq)]

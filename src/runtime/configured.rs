@@ -8,9 +8,11 @@ use std::time::SystemTime;
 
 use super::reload::Report;
 use super::watch::Wanted;
+use crate::auth::Auth;
 use crate::config::live::{self, Waiting};
-use crate::config::{Config, Webhook as Table};
+use crate::config::{self, Config, Webhook as Table};
 use crate::frame::Frame;
+use crate::provider::Provider;
 use crate::webhook::Webhook;
 
 /// Reads the configuration anew, as it was read at the start.
@@ -25,6 +27,10 @@ pub(super) struct Configured {
     newest: Arc<Config>,
     /// Of that version; one whose table is the same is the same.
     webhooks: Vec<Arc<Webhook>>,
+    /// Of that version, in the same way.
+    providers: Vec<Arc<Provider>>,
+    /// Of that version; keys that were fetched for the one before are kept.
+    auth: Vec<Arc<Auth>>,
     /// The version of the generation that serves: another one, while scripts contradict the newest.
     serving: Arc<Config>,
     fingerprint: Fingerprint,
@@ -43,6 +49,8 @@ impl Configured {
             started: Arc::clone(config),
             newest: Arc::clone(config),
             webhooks: webhooks.to_vec(),
+            providers: super::providers(config),
+            auth: Auth::all(&config.auth, &[]).0,
             serving: Arc::clone(config),
             // The first look reads in any case: much may have passed since config was read.
             fingerprint: Fingerprint::default(),
@@ -65,6 +73,16 @@ impl Configured {
     /// Its webhooks.
     pub(super) fn webhooks(&self) -> &[Arc<Webhook>] {
         &self.webhooks
+    }
+
+    /// Its providers.
+    pub(super) fn providers(&self) -> &[Arc<Provider>] {
+        &self.providers
+    }
+
+    /// Its ways to tell callers apart.
+    pub(super) fn auth(&self) -> &[Arc<Auth>] {
+        &self.auth
     }
 
     /// Whether files, lengths or times differ from those at the last look; a version that is refused is tried until it is mended, for what it
@@ -149,6 +167,8 @@ impl Configured {
         let means_another = !live::changed(&self.newest, &config).is_empty();
         let config = Arc::new(config);
         self.webhooks = self.renewed(&config);
+        self.providers = self.renewed_providers(&config);
+        self.auth = Auth::all(&config.auth, &self.auth).0;
         // Even where it means the same: a comment moves the lines that frames point at.
         self.newest = config;
         self.fingerprint_new_files();
@@ -162,6 +182,21 @@ impl Configured {
         let known = |file: &Seen| before.0.iter().find(|known| known.0 == file.0).cloned();
         self.fingerprint =
             Fingerprint(now.0.into_iter().map(|file| known(&file).unwrap_or(file)).collect());
+    }
+
+    /// The providers of a new version; one whose table is the same stays what it is.
+    fn renewed_providers(&self, config: &Config) -> Vec<Arc<Provider>> {
+        let kept = |table: &config::Provider| {
+            let before = self.newest.providers.iter().find(|known| known.name == table.name)?;
+            let same = live::same_provider(before, table);
+            let known = || self.providers.iter().find(|provider| *provider.name == *table.name);
+            same.then(known).flatten().cloned()
+        };
+        let made = |table: &config::Provider| {
+            let before = self.providers.iter().find(|known| *known.name == *table.name);
+            Arc::new(Provider::new(table, before.map(|before| &**before)))
+        };
+        config.providers.iter().map(|table| kept(table).unwrap_or_else(|| made(table))).collect()
     }
 
     /// The webhooks of a new version; one whose table is the same, in the same file, stays what it is.
@@ -185,7 +220,7 @@ fn kept(frame: &Frame, serving: u64) -> Frame {
 
 /// What deserves a word, flaws of secrets included.
 fn noted(config: &Config) -> Vec<Frame> {
-    let flaws = super::webhooks(config).1;
+    let flaws = super::flaws(config);
     let flaws = flaws.into_iter().map(|flaw| Frame::warning("E0110", flaw));
     config.notes.iter().cloned().chain(flaws).collect()
 }

@@ -10,6 +10,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, oneshot, watch as changes};
 
 use crate::admin;
+use crate::auth::Auth;
 use crate::clock;
 use crate::config::Config;
 use crate::frame::Frame;
@@ -18,10 +19,11 @@ use crate::inbox::dispatch::{self, Dispatcher};
 use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::payload::Spool;
+use crate::provider::Provider;
 use crate::script::coroutine;
-use crate::script::handler::Script;
+use crate::script::handler::{Ambient, Script};
 use crate::server::listen::{self, ListenError};
-use crate::server::{Process, Turns};
+use crate::server::{Limits, Process, Turns};
 use crate::store::sqlite::{self, OpenError, SqliteStore};
 use crate::store::{Store, StoreError};
 use crate::webhook::Webhook;
@@ -99,6 +101,22 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
     (webhooks, problems)
 }
 
+/// Providers of a config.
+pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
+    config.providers.iter().map(|declared| Arc::new(Provider::new(declared, None))).collect()
+}
+
+/// What config gives to scripts.
+fn ambient(config: &Config, providers: &[Arc<Provider>]) -> Ambient {
+    let offers = providers.iter().map(|provider| (Arc::clone(&provider.name), provider.offers()));
+    Ambient { vars: config.vars.clone(), providers: Arc::new(offers.collect()) }
+}
+
+/// What is wrong with values of variables, webhook by webhook and auth by auth; none of it is shown.
+pub(crate) fn flaws(config: &Config) -> Vec<String> {
+    webhooks(config).1.into_iter().chain(Auth::all(&config.auth, &[]).1).collect()
+}
+
 impl Runtime {
     /// Builds and starts everything; returns when every worker serves. `reread` gives the configuration again, as it was read now; `report` hears
     /// of each look at config and scripts, the first included.
@@ -162,6 +180,7 @@ impl Runtime {
                         current: Arc::new(ArcSwap::from_pointee(generation)),
                         draining: AtomicBool::new(false),
                         turns: Turns::new(),
+                        limits: Limits::default(),
                         differs: ArcSwap::default(),
                         spool,
                     });

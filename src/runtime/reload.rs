@@ -15,8 +15,8 @@ use super::watch::{Hinted, Hints, Wanted, Watches, Woken};
 use crate::config::Config;
 use crate::config::live::Waiting;
 use crate::frame::Frame;
-use crate::generation::Generation;
-use crate::script::handler::{Script, Sources, Vars};
+use crate::generation::{Declared, Generation};
+use crate::script::handler::{Ambient, Script, Sources};
 use crate::script::imports::Imports;
 use crate::script::load::{Candidate, Loaded, Loader};
 use crate::server::{Differs, Process};
@@ -53,8 +53,8 @@ pub(crate) struct Report {
 /// Loads config and the scripts folder, again and again.
 pub(crate) struct Reloader {
     configured: Configured,
-    /// `[vars]` of the newest config that can be meant.
-    vars: Arc<Vars>,
+    /// What the newest config that can be meant gives to scripts.
+    ambient: Arc<Ambient>,
     loader: Loader,
     scripts: BTreeMap<Arc<str>, Known>,
     modules: Arc<Sources>,
@@ -69,9 +69,9 @@ pub(crate) struct Reloader {
 struct Known {
     /// What was last tried.
     source: Result<Arc<str>, Frame>,
-    /// Under which path, with which vars and modules, and which of these count.
+    /// Under which path, with what from config and which modules, and which of these count.
     path: Arc<str>,
-    vars: Arc<Vars>,
+    ambient: Arc<Ambient>,
     modules: Arc<Sources>,
     imports: Imports,
     /// Errors and warnings of that try.
@@ -85,7 +85,7 @@ impl Reloader {
     pub(crate) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Self {
         Self {
             configured: Configured::new(config, webhooks),
-            vars: Arc::new(config.vars.clone()),
+            ambient: Arc::default(),
             loader: Loader::new(config.scripts.memory_budget),
             scripts: BTreeMap::new(),
             modules: Arc::default(),
@@ -107,8 +107,9 @@ impl Reloader {
         let mut changed = self.number == 0;
         changed |= self.configured.look(&mut report);
         let config = self.configured.config();
-        if config.vars != *self.vars {
-            self.vars = Arc::new(config.vars.clone());
+        let ambient = super::ambient(config, self.configured.providers());
+        if ambient != *self.ambient {
+            self.ambient = Arc::new(ambient);
         }
         let folder = config.scripts.dir.clone();
         // Before reading: what changes from here on is seen as a change at the next look.
@@ -203,7 +204,7 @@ impl Reloader {
         if let Some(known) = known
             && known.source == source
             && known.path == path
-            && *known.vars == *self.vars
+            && *known.ambient == *self.ambient
             && !known.imports.differ(&known.modules, &self.modules)
         {
             return false;
@@ -214,7 +215,7 @@ impl Reloader {
                 path: Arc::clone(&path),
                 source: Arc::clone(text),
                 modules: Arc::clone(&self.modules),
-                vars: Arc::clone(&self.vars),
+                ambient: Arc::clone(&self.ambient),
             }),
             Err(frame) => Loaded { script: Err(vec![frame.clone()]), warnings: Vec::new() },
         };
@@ -236,8 +237,8 @@ impl Reloader {
         if is_new {
             report.changed.push(Arc::clone(name));
         }
-        let (vars, modules) = (Arc::clone(&self.vars), Arc::clone(&self.modules));
-        let known = Known { source, path, vars, modules, imports, said, good };
+        let (ambient, modules) = (Arc::clone(&self.ambient), Arc::clone(&self.modules));
+        let known = Known { source, path, ambient, modules, imports, said, good };
         self.scripts.insert(Arc::clone(name), known);
         is_new || is_first
     }
@@ -262,7 +263,11 @@ impl Reloader {
         Generation::join(
             self.number + 1,
             Arc::clone(self.configured.config()),
-            self.configured.webhooks().to_vec(),
+            Declared {
+                webhooks: self.configured.webhooks().to_vec(),
+                auth: self.configured.auth().to_vec(),
+                providers: self.configured.providers().to_vec(),
+            },
             good,
             broken,
         )

@@ -11,7 +11,7 @@ use super::api::register;
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
 use super::diagnose::Names;
-use super::handler::{Handler, Script, Sources, Vars};
+use super::handler::{Ambient, Handler, Script, Sources};
 use super::host::{self, Shared};
 use super::host_call::HostReply;
 use crate::{clock, memory};
@@ -48,7 +48,7 @@ impl Compiled {
                     &script.path,
                     &script.source,
                     &script.modules,
-                    &script.vars,
+                    &script.ambient,
                     PATIENCE,
                 )
                 .map(|prepared| (prepared.engine, prepared.handlers))
@@ -102,7 +102,7 @@ impl Compiled {
 
     /// What the script could have named, for the hint in an error.
     pub(crate) fn names(&self) -> Names {
-        Names::of(&self.engine, &host::known_names())
+        Names::of(&self.engine, &host::known_names(&self.script.ambient))
     }
 }
 
@@ -147,11 +147,11 @@ pub(crate) fn prepare(
     path: &str,
     source: &str,
     modules: &Arc<Sources>,
-    vars: &Vars,
+    ambient: &Arc<Ambient>,
     patience: u32,
 ) -> Result<Prepared, SetUpError> {
-    let mut engine = host::engine(shared, modules, vars, host::COMPILE_DEADLINE * patience);
-    let ast = host::compile(&engine, path, source, host::COMPILE_DEADLINE * patience)?;
+    let mut engine = host::engine(shared, modules, ambient, host::COMPILE_DEADLINE * patience);
+    let ast = host::compile(&engine, ambient, path, source, host::COMPILE_DEADLINE * patience)?;
     drop(register::take());
     let module = Module::eval_ast_as_new(Scope::new(), &ast, &engine);
     let handlers = register::take();

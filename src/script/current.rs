@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use rhai::{Dynamic, EvalAltResult, Map, Position};
 
 use super::Ending;
+use super::api::provider;
 use super::coroutine::{self, RESERVE_BYTES, Suspend};
 use super::host_call::{Given, HostCall, HostError, HostReply};
 use super::parallel::Branches;
@@ -174,12 +175,16 @@ pub(crate) fn ask<T>(
     let result = obey().and_then(|()| match &reply {
         HostReply::Failed(error) => Err(thrown(error)),
         HostReply::Ended => Err(end(Ending::Cancelled)),
+        HostReply::CallFailed(error) => Err(provider::thrown(error)),
+        HostReply::Over => Err(end(Ending::ByCall)),
         reply @ (HostReply::Unit
         | HostReply::RunHere
         | HostReply::Bool(_)
         | HostReply::Count(_)
         | HostReply::Document(_)
         | HostReply::Documents(_)
+        | HostReply::Called(_)
+        | HostReply::Health(_)
         | HostReply::Bytes(_)
         | HostReply::Digest(_)) => read(reply),
     });

@@ -11,9 +11,11 @@ use ring::digest;
 use super::imports::Imports;
 pub(crate) use super::lint::{Emits, Emitted, Query};
 pub(crate) use super::parts::Parts;
+use super::providers::ProviderNames;
 use super::source;
 use crate::backoff::Backoff;
 use crate::schedule::Schedule;
+use crate::units::Rate;
 
 /// Source texts by path below the scripts folder, such as `lib/money.rhai`.
 pub(crate) type Sources = BTreeMap<Arc<str>, Arc<str>>;
@@ -33,8 +35,8 @@ pub(crate) struct Script {
     pub(crate) modules: Arc<Sources>,
     /// Which of them: when one of these changes, the script is loaded anew.
     pub(crate) imports: Imports,
-    /// What `vars` gives, with which it was loaded.
-    pub(crate) vars: Arc<Vars>,
+    /// What config gives to scripts, with which it was loaded.
+    pub(crate) ambient: Arc<Ambient>,
     /// In the order of registration.
     pub(crate) handlers: Vec<Handler>,
     /// The searches for documents that are written out in it.
@@ -75,6 +77,15 @@ pub(super) fn version(source: &str, modules: &Sources) -> Arc<str> {
 
 /// `[vars]` of config.
 pub(crate) type Vars = BTreeMap<Box<str>, serde_json::Value>;
+
+/// What config gives to every script; where it changes, all are loaded anew.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Ambient {
+    /// What `vars` gives.
+    pub(crate) vars: Vars,
+    /// Which providers can be called, and what each offers by name.
+    pub(crate) providers: Arc<ProviderNames>,
+}
 
 /// Which parts of an event a script names; the others are not filled in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -193,6 +204,9 @@ impl Method {
     }
 }
 
+/// What a route says that anybody may call.
+pub(crate) const OPEN: &str = "none";
+
 /// The options of a registration; what is `None` comes from config.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Options {
@@ -200,6 +214,8 @@ pub(crate) struct Options {
     pub(crate) auth: Option<Box<str>>,
     /// Wall time of one run.
     pub(crate) timeout: Option<Duration>,
+    /// How often one caller may ask a route; all of them hold.
+    pub(crate) rate_limit: Option<Arc<[Rate]>>,
     /// Bytes of a route's request.
     pub(crate) max_body: Option<u64>,
     /// Of a webhook's handler.

@@ -17,7 +17,7 @@ use super::api::vars::Vars;
 use super::api::{self, OBJECTS};
 use super::compiled::SET_UP_BUDGET;
 use super::diagnose::COMPILE_DEADLINE_PASSED;
-use super::handler::Sources;
+use super::handler::{Ambient, Sources};
 use super::{builtins, current};
 use crate::{clock, memory};
 
@@ -51,11 +51,12 @@ impl Shared {
 pub(crate) fn engine(
     shared: &Shared,
     modules: &Arc<Sources>,
-    vars: &super::handler::Vars,
+    ambient: &Arc<Ambient>,
     deadline: Duration,
 ) -> Engine {
     let mut engine = Engine::new_raw();
     engine.register_global_module(Rc::clone(&shared.globals));
+    engine.register_global_module(api::provider::operations(ambient));
     for (name, module) in &shared.modules {
         engine.register_static_module(*name, Rc::clone(module));
     }
@@ -71,15 +72,18 @@ pub(crate) fn engine(
         .on_print(api::log::print)
         .on_debug(|text, _source, _position| api::log::debug(text))
         .on_progress(|_operations| current::on_operation().map(Dynamic::from))
-        .set_module_resolver(Imports::new(Arc::clone(modules), deadline));
+        .set_module_resolver(Imports::new(Arc::clone(modules), Arc::clone(ambient), deadline));
     stop_slow_compiles(&mut engine);
-    answer_names(&mut engine, Vars::new(vars));
+    answer_names(&mut engine, ambient);
     engine
 }
 
 /// The names that exist beside a script's own, for compiling under strict variables.
-pub(crate) fn known_names() -> Scope<'static> {
+pub(crate) fn known_names(ambient: &Ambient) -> Scope<'static> {
     let mut scope = Scope::new();
+    for name in ambient.providers.keys() {
+        scope.push_dynamic(name.as_ref(), Dynamic::UNIT);
+    }
     for name in OBJECTS {
         scope.push_dynamic(name, Dynamic::UNIT);
     }
@@ -90,10 +94,18 @@ pub(crate) fn known_names() -> Scope<'static> {
     deprecated,
     reason = "rhai marks what may change with its next version as deprecated; it is named here only"
 )]
-fn answer_names(engine: &mut Engine, vars: Vars) {
+fn answer_names(engine: &mut Engine, ambient: &Arc<Ambient>) {
+    let vars = Vars::new(&ambient.vars);
+    let ambient = Arc::clone(ambient);
     engine.on_var(move |name, _index, context| {
-        if !OBJECTS.contains(&name) || context.scope().contains(name) {
+        let is_object = OBJECTS.contains(&name);
+        let provider = if is_object { None } else { ambient.providers.get_key_value(name) };
+        if !is_object && provider.is_none() || context.scope().contains(name) {
             return Ok(None);
+        }
+        if let Some((name, offers)) = provider {
+            let provider = api::provider::Provider::new(name, offers);
+            return Ok(Some(memory::uncharged(|| Dynamic::from(provider))));
         }
         Ok(match name {
             "db" => Some(Dynamic::from(api::db::Db)),
@@ -127,6 +139,7 @@ fn stop_slow_compiles(engine: &mut Engine) {
 /// `import "lib/…"`: only what is in the set resolves, computed names too. There is no file access here at all.
 struct Imports {
     sources: Arc<Sources>,
+    ambient: Arc<Ambient>,
     /// `None` while it is being loaded. Nothing is suspended meanwhile, so only what it imports itself can meet that.
     loaded: RefCell<HashMap<String, Option<Rc<Module>>>>,
     /// For compiling one of them.
@@ -134,8 +147,8 @@ struct Imports {
 }
 
 impl Imports {
-    fn new(sources: Arc<Sources>, deadline: Duration) -> Self {
-        Self { sources, loaded: RefCell::default(), deadline }
+    fn new(sources: Arc<Sources>, ambient: Arc<Ambient>, deadline: Duration) -> Self {
+        Self { sources, ambient, loaded: RefCell::default(), deadline }
     }
 
     fn load(
@@ -146,7 +159,7 @@ impl Imports {
     ) -> Result<Rc<Module>, Box<EvalAltResult>> {
         // A module stays with the engine, so it is not the run's that happens to import it first.
         memory::handed_out(|| {
-            let ast = compile(engine, path, source, self.deadline)
+            let ast = compile(engine, &self.ambient, path, source, self.deadline)
                 .map_err(|error| Box::new(EvalAltResult::from(error)))?;
             current::setting_up(SET_UP_BUDGET, || {
                 Ok(Module::eval_ast_as_new(Scope::new(), &ast, engine)?.into())
@@ -214,12 +227,13 @@ impl Drop for Loading<'_> {
 /// Source to AST, with its path for error messages. This is the only way to compile, so that none goes on past its deadline.
 pub(crate) fn compile(
     engine: &Engine,
+    ambient: &Ambient,
     path: &str,
     source: &str,
     deadline: Duration,
 ) -> Result<AST, rhai::ParseError> {
     let outer = COMPILE_ENDS.replace(Some(clock::instant() + deadline));
-    let compiled = engine.compile_with_scope(&known_names(), source);
+    let compiled = engine.compile_with_scope(&known_names(ambient), source);
     COMPILE_ENDS.set(outer);
     let mut ast = compiled?;
     ast.set_source(path);

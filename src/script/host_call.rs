@@ -9,13 +9,14 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use super::call::{CallError, Called, Health, ProviderCall};
 use crate::clock::{self, Millis};
 use crate::payload::Payload;
 use crate::store::filter::Filter;
 use crate::store::order::{Order, Rank};
 use crate::store::{AttemptLog, DocumentKey, Json, Number, Pending};
 
-/// What a script asks. Provider calls will be further variants.
+/// What a script asks.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum HostCall {
     /// Waits.
@@ -96,6 +97,10 @@ pub(crate) enum HostCall {
     },
     /// Ends this attempt of an event. The script ends with it.
     EndAttempt(AttemptEnd),
+    /// Calls a provider.
+    Provider(Box<ProviderCall>),
+    /// How the provider of that name is doing.
+    Health(Arc<str>),
     /// Reads bytes that are not in memory.
     Read(Vec<Payload>),
     /// SHA-256 of bytes that are many.
@@ -147,6 +152,23 @@ pub(crate) enum AttemptEnd {
     },
 }
 
+/// How a call to a provider ends the attempt that makes it. The script cannot catch it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum CallEnd {
+    /// Again when a gate opens; it is no failure.
+    Parked {
+        /// By the clock that counts waits (`clock::steady`).
+        until: Millis,
+        /// Which gate.
+        reason: Box<str>,
+    },
+    /// Whether it was done before is not known, and it must not be done twice: a dead letter.
+    Unknown {
+        /// Which call.
+        reason: Box<str>,
+    },
+}
+
 /// What a script has seen last.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum After {
@@ -175,10 +197,18 @@ pub(crate) enum HostReply {
     Digest([u8; 32]),
     /// To `parallel`: nothing else can run its closures now, so the next one runs where it is called.
     RunHere,
+    /// What a provider answered.
+    Called(Box<Called>),
+    /// How a provider is doing.
+    Health(Box<Health>),
+    /// Why a provider did not; thrown into the script as a map, which may catch it.
+    CallFailed(Box<CallError>),
     /// Thrown into the script as a map with `code` and `message`; the script may catch it.
     Failed(HostError),
     /// The run is over: the client left, the runtime stops, time is up. Nothing in the script can catch this.
     Ended,
+    /// The call itself has ended the attempt, and whoever performs knows how (`CallEnd`). Nothing in the script can catch this.
+    Over,
 }
 
 /// Sets the seeds of branches apart from whatever else follows from a run's seed.

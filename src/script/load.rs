@@ -13,7 +13,7 @@ use super::compiled::{Prepared, SET_UP_BUDGET, SetUpError, prepare};
 use super::coroutine::{self, Coroutine, Stacks, Step};
 use super::current::{self, Phase};
 use super::diagnose::{self, Circumstances, Exports, Names};
-use super::handler::{self, Handler, Reads, Script, Sources, Trigger, Vars};
+use super::handler::{self, Ambient, Handler, Reads, Script, Sources, Trigger};
 use super::host::Shared;
 use super::host_call::HostReply;
 use super::imports::Imports;
@@ -43,8 +43,8 @@ pub(crate) struct Candidate {
     pub(crate) source: Arc<str>,
     /// Every module of the folder: a name may be computed.
     pub(crate) modules: Arc<Sources>,
-    /// What `vars` is to give.
-    pub(crate) vars: Arc<Vars>,
+    /// What config gives to it.
+    pub(crate) ambient: Arc<Ambient>,
 }
 
 /// What became of it. `warnings` do not keep it from serving.
@@ -112,9 +112,9 @@ impl Loader {
 
 /// Inside the coroutine: the set-up phase, and what is said of it.
 fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
-    let Candidate { path, source, modules, vars, .. } = candidate;
+    let Candidate { path, source, modules, ambient, .. } = candidate;
     let Modules { names, broken, mut emits } = modules_of(shared, candidate);
-    let prepared = prepare(shared, path, source, modules, vars, 1)
+    let prepared = prepare(shared, path, source, modules, ambient, 1)
         .map_err(|error| Box::new(frame(candidate, &error, &names)))?;
     let mut frames = lint::check(path, source, &prepared.ast, &names);
     let queries = lint::queries(path, source, &prepared.ast);
@@ -129,7 +129,7 @@ fn judge(shared: &Shared, candidate: &Candidate) -> Result<Judged, Box<Frame>> {
     frames.extend(repeated(candidate, &prepared.handlers));
     frames.extend(parameters(candidate, &prepared));
     let compile = |path: &str, source: &str| {
-        host::compile(&prepared.engine, path, source, host::COMPILE_DEADLINE).ok()
+        host::compile(&prepared.engine, ambient, path, source, host::COMPILE_DEADLINE).ok()
     };
     let imports = Imports::of(&prepared.ast, modules, compile);
     let with_parts = |(handler, function): (Handler, FnPtr)| Handler {
@@ -181,11 +181,13 @@ struct Modules {
 }
 
 fn modules_of(shared: &Shared, candidate: &Candidate) -> Modules {
-    let engine = host::engine(shared, &candidate.modules, &candidate.vars, host::COMPILE_DEADLINE);
-    let mut names = Names::of(&engine, &host::known_names());
+    let engine =
+        host::engine(shared, &candidate.modules, &candidate.ambient, host::COMPILE_DEADLINE);
+    let mut names = Names::of(&engine, &host::known_names(&candidate.ambient));
+    names.providers = Arc::clone(&candidate.ambient.providers);
     let (mut broken, mut emits) = (BTreeMap::new(), lint::Emits::default());
     for (path, source) in &*candidate.modules {
-        match host::compile(&engine, path, source, host::COMPILE_DEADLINE) {
+        match host::compile(&engine, &candidate.ambient, path, source, host::COMPILE_DEADLINE) {
             Ok(ast) => {
                 emits.add(path, source, &ast);
                 names.imports.insert(path.trim_end_matches(".rhai").into(), Exports::of(&ast));
@@ -357,7 +359,7 @@ fn script(
         version: handler::version(&candidate.source, &modules),
         modules,
         imports,
-        vars: Arc::clone(&candidate.vars),
+        ambient: Arc::clone(&candidate.ambient),
         handlers,
         queries: Vec::new(),
         emits: lint::Emits::default(),

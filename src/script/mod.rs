@@ -4,12 +4,14 @@
 
 pub(crate) mod handler;
 pub(crate) mod source;
+pub(crate) mod providers;
 mod parts;
 pub(crate) mod load;
 pub(crate) mod imports;
 pub(crate) mod compiled;
 pub(crate) mod run;
 pub(crate) mod host_call;
+pub(crate) mod call;
 pub(crate) mod effects;
 pub(crate) mod coroutine;
 pub(crate) mod places;

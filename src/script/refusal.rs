@@ -15,7 +15,7 @@ pub(super) fn limit(site: Site<'_>, ending: Ending) -> Frame {
         Ending::Cpu | Ending::Timeout => "its top level runs for too long",
         Ending::Memory => "its top level takes more than `scripts.memory_budget`",
         Ending::Stack => "its top level is nested too deep",
-        Ending::Cancelled | Ending::ByHandler => "loading it was cut short",
+        Ending::Cancelled | Ending::ByHandler | Ending::ByCall => "loading it was cut short",
     };
     Frame::error("E0221", format!("`{}` cannot be loaded: {what}", site.path))
         .at(site.place(0..0, ""))

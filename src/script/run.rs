@@ -18,7 +18,7 @@ use super::api::respond::{self, Answer};
 use super::compiled::Compiled;
 use super::coroutine::{Coroutine, Stacks};
 use super::diagnose::{self, Circumstances};
-use super::host_call::{AttemptEnd, Given, HostCall, HostReply};
+use super::host_call::{AttemptEnd, CallEnd, Given, HostCall, HostReply};
 use super::load::file_of;
 use super::places::Place;
 use super::strand::{Common, Fault, Strand};
@@ -96,6 +96,8 @@ pub(crate) enum Failure {
     Thrown {
         /// That of a thrown map.
         code: Option<Box<str>>,
+        /// Its `retry_after`, in seconds.
+        retry_after: Option<u32>,
         /// Where.
         frame: Box<Frame>,
     },
@@ -110,6 +112,8 @@ pub(crate) enum Failure {
     },
     /// It ended the attempt itself.
     ByHandler(AttemptEnd),
+    /// A call of it to a provider ended the attempt.
+    ByCall(CallEnd),
     /// It allocated without bound between two hooks; what it held is lost.
     Runaway,
     /// A native function panicked.
@@ -243,10 +247,16 @@ pub(super) fn failure(compiled: &Compiled, limits: &Limits, error: &EvalAltResul
     match innermost(error) {
         EvalAltResult::ErrorRuntime(thrown, _) => match respond::thrown_answer(thrown) {
             Some(Ok(answer)) => Failure::ThrownAnswer(answer),
-            Some(Err(error)) => Failure::Thrown { code: None, frame: frame(&error) },
-            None => Failure::Thrown { code: code_of(thrown), frame: frame(error) },
+            Some(Err(error)) => {
+                Failure::Thrown { code: None, retry_after: None, frame: frame(&error) }
+            }
+            None => Failure::Thrown {
+                code: code_of(thrown),
+                retry_after: retry_after_of(thrown),
+                frame: frame(error),
+            },
         },
-        _ => Failure::Thrown { code: None, frame: frame(error) },
+        _ => Failure::Thrown { code: None, retry_after: None, frame: frame(error) },
     }
 }
 
@@ -268,6 +278,12 @@ fn innermost(error: &EvalAltResult) -> &EvalAltResult {
         | EvalAltResult::ErrorInModule(_, inner, _) => innermost(inner),
         other => other,
     }
+}
+
+fn retry_after_of(thrown: &Dynamic) -> Option<u32> {
+    let map = thrown.as_map_ref().ok()?;
+    let seconds = map.get("retry_after")?.as_int().ok()?;
+    u32::try_from(seconds.max(1)).ok()
 }
 
 fn code_of(thrown: &Dynamic) -> Option<Box<str>> {

@@ -3,17 +3,18 @@
 
 use std::borrow::Cow;
 
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use bytes::Bytes;
 
 use super::body::Body;
+use crate::auth;
 use crate::clock;
 use crate::id::RequestId;
 use crate::script::Ending;
 use crate::script::api::request::INVALID_PAYLOAD;
 use crate::script::api::respond::Answer;
-use crate::script::host_call::AttemptEnd;
+use crate::script::host_call::{AttemptEnd, CallEnd};
 use crate::script::run::Failure;
 use crate::store::{Recorded, StoreError};
 use crate::webhook::Refusal;
@@ -30,6 +31,9 @@ pub(super) enum Problem {
     BadRequest,
     InvalidPayload,
     InvalidSignature,
+    Unauthorized,
+    InvalidToken,
+    TokenExpired,
     NotFound,
     /// With the methods that exist.
     MethodNotAllowed(Methods),
@@ -43,7 +47,10 @@ pub(super) enum Problem {
     ExpectationFailed,
     NotConfigured,
     Unavailable,
-    RateLimited,
+    /// With the seconds after which it may be asked again.
+    RateLimited {
+        after_s: u32,
+    },
     Script,
     ScriptLimit,
 }
@@ -82,6 +89,9 @@ impl Problem {
             Self::InvalidSignature => {
                 (StatusCode::UNAUTHORIZED, "INVALID_SIGNATURE", "Invalid webhook signature")
             }
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "UNAUTHORIZED", "Unauthorized"),
+            Self::InvalidToken => (StatusCode::UNAUTHORIZED, "INVALID_TOKEN", "Invalid token"),
+            Self::TokenExpired => (StatusCode::UNAUTHORIZED, "TOKEN_EXPIRED", "Token expired"),
             Self::NotFound => (StatusCode::NOT_FOUND, "NOT_FOUND", "Not found"),
             Self::MethodNotAllowed(_) => {
                 (StatusCode::METHOD_NOT_ALLOWED, "METHOD_NOT_ALLOWED", "Method not allowed")
@@ -128,7 +138,7 @@ impl Problem {
                 "SERVICE_UNAVAILABLE",
                 "Service temporarily unavailable. Please try again later.",
             ),
-            Self::RateLimited => (
+            Self::RateLimited { .. } => (
                 StatusCode::TOO_MANY_REQUESTS,
                 "RATE_LIMIT_EXCEEDED",
                 "Too many requests. Please wait a moment and try again.",
@@ -151,16 +161,31 @@ impl Problem {
         headers.insert(CONTENT_TYPE, JSON);
         match self {
             Self::MethodNotAllowed(methods) => _ = headers.insert(ALLOW, methods.header()),
+            Self::Unauthorized | Self::InvalidToken | Self::TokenExpired => {
+                _ = headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static(self.challenge()));
+            }
             // What is left of the request is not read.
             Self::RequestTimeout | Self::PayloadTooLarge => {
                 _ = headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            Self::Unavailable | Self::RateLimited | Self::ScriptLimit => {
+            Self::RateLimited { after_s } => _ = headers.insert(RETRY_AFTER, after_s.into()),
+            Self::Unavailable | Self::ScriptLimit => {
                 _ = headers.insert(RETRY_AFTER, RETRY_AFTER_S.into());
             }
             _ => {}
         }
         response
+    }
+
+    /// What a client is to present, and what was wrong with what it did (RFC 6750, section 3).
+    const fn challenge(self) -> &'static str {
+        match self {
+            Self::InvalidToken => "Bearer error=\"invalid_token\"",
+            Self::TokenExpired => {
+                "Bearer error=\"invalid_token\", error_description=\"The token expired\""
+            }
+            _ => "Bearer",
+        }
     }
 
     /// Neither the texts of the table nor an id holds anything that JSON would escape.
@@ -170,8 +195,8 @@ impl Problem {
             Self::Script | Self::ScriptLimit => {
                 format!(r#"{{"error":"{error}","code":"{code}","id":"{id}"}}"#)
             }
-            Self::RateLimited => {
-                format!(r#"{{"error":"{error}","code":"{code}","retryAfter":{RETRY_AFTER_S}}}"#)
+            Self::RateLimited { after_s } => {
+                format!(r#"{{"error":"{error}","code":"{code}","retryAfter":{after_s}}}"#)
             }
             _ => format!(r#"{{"error":"{error}","code":"{code}"}}"#),
         }
@@ -201,6 +226,18 @@ impl From<&Refusal> for Problem {
     }
 }
 
+impl From<&auth::Refusal> for Problem {
+    fn from(refusal: &auth::Refusal) -> Self {
+        match refusal {
+            auth::Refusal::Missing => Self::Unauthorized,
+            auth::Refusal::Invalid(_) => Self::InvalidToken,
+            auth::Refusal::Expired => Self::TokenExpired,
+            auth::Refusal::NotConfigured(_) => Self::NotConfigured,
+            auth::Refusal::NoKeys => Self::Unavailable,
+        }
+    }
+}
+
 impl From<&StoreError> for Problem {
     fn from(_error: &StoreError) -> Self {
         Self::Unavailable
@@ -211,7 +248,9 @@ impl From<&StoreError> for Problem {
 pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
     match failure {
         Failure::ThrownAnswer(answer) => of_script(answer),
-        Failure::Thrown { code, .. } => thrown(code.as_deref()).answer(id),
+        Failure::Thrown { code, retry_after, .. } => {
+            thrown(code.as_deref(), retry_after).answer(id)
+        }
         Failure::Ended {
             ending: Ending::Cpu | Ending::Memory | Ending::Timeout | Ending::Stack,
             ..
@@ -219,21 +258,25 @@ pub(super) fn of_failure(failure: Failure, id: &str) -> Response<Body> {
         | Failure::Runaway
         | Failure::Stopped(_) => Problem::ScriptLimit.answer(id),
         Failure::Ended { ending: Ending::Cancelled, .. }
+        | Failure::ByCall(CallEnd::Parked { .. })
         | Failure::NoStack
         | Failure::ByHandler(AttemptEnd::RetryLater { .. }) => Problem::Unavailable.answer(id),
-        Failure::Ended { ending: Ending::ByHandler, .. }
+        Failure::Ended { ending: Ending::ByHandler | Ending::ByCall, .. }
+        | Failure::ByCall(CallEnd::Unknown { .. })
         | Failure::ByHandler(AttemptEnd::GiveUp { .. })
         | Failure::Panicked => Problem::Script.answer(id),
     }
 }
 
 /// By the code of a thrown map, where it is one of ours.
-fn thrown(code: Option<&str>) -> Problem {
+fn thrown(code: Option<&str>, retry_after: Option<u32>) -> Problem {
     match code {
         Some(INVALID_PAYLOAD) => Problem::InvalidPayload,
         Some("SERVICE_UNAVAILABLE" | "TIMEOUT") => Problem::Unavailable,
         Some("CONFIGURATION_ERROR") => Problem::NotConfigured,
-        Some("RATE_LIMIT_EXCEEDED") => Problem::RateLimited,
+        Some("RATE_LIMIT_EXCEEDED" | "BUDGET_EXCEEDED") => {
+            Problem::RateLimited { after_s: retry_after.unwrap_or(RETRY_AFTER_S) }
+        }
         Some(_) | None => Problem::Script,
     }
 }

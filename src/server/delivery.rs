@@ -98,6 +98,10 @@ async fn by_script(
 /// The run that answers a delivery.
 pub(super) fn asked(webhook: &Webhook, event: NewEvent, at: HandlerRef) -> Asked {
     let subject = event.id.to_string();
+    let calls_as = match &event.delivery_id {
+        Some(delivery) => format!("{}\n{delivery}", webhook.name),
+        None => format!("{}\n{subject}", webhook.name),
+    };
     let input = EventInput {
         id: event.id,
         webhook: Arc::clone(&webhook.name),
@@ -115,6 +119,7 @@ pub(super) fn asked(webhook: &Webhook, event: NewEvent, at: HandlerRef) -> Asked
         at,
         input: Input::Event(Rc::new(input)),
         subject,
+        calls_as,
         timeout: webhook.timeout,
         // A sender that has left posts again; what its first delivery does is kept.
         ends_with_client: false,

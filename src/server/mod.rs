@@ -30,8 +30,10 @@ use crate::store::Store;
 
 mod answer;
 mod body;
+mod caller;
 mod cors;
 mod delivery;
+mod limits;
 mod recorded;
 mod request;
 mod route;
@@ -41,6 +43,7 @@ mod turns;
 mod upload;
 pub(crate) mod listen;
 
+pub(crate) use self::limits::Limits;
 pub(crate) use self::turns::Turns;
 
 /// For the head of a request, and for an idle connection.
@@ -64,6 +67,8 @@ pub(crate) struct Process {
     pub(crate) draining: AtomicBool,
     /// Who runs for which delivery or request, where there can be several of one.
     pub(crate) turns: Arc<Turns>,
+    /// How often callers have asked routes that have a rate.
+    pub(crate) limits: Limits,
     /// How config and scripts in their files differ from what serves; swapped by the loader thread.
     pub(crate) differs: ArcSwap<Differs>,
     /// Where bodies wait that are too large for memory.

@@ -12,6 +12,7 @@ use ring::digest::{Context as Digest, SHA256};
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::caller;
 use super::delivery;
 use super::route::{self, Asked, Ended, Ran};
 use super::router::Context;
@@ -52,16 +53,31 @@ struct Keeps {
     event: Option<AnsweredEvent>,
 }
 
+/// By what a request is known, and whose it is: a key belongs to its caller, so nobody gets another's answer by a key that was guessed or copied.
+#[derive(Clone, Copy)]
+pub(super) struct Whose<'a> {
+    /// Holds the key.
+    pub(super) header: &'a str,
+    /// `None`: anybody may call, and all of them share their keys.
+    pub(super) caller: Option<&'a caller::Known>,
+}
+
 impl Once {
+    /// What tells it from every other.
+    pub(super) fn name(&self) -> String {
+        format!("{}\n{}", self.key.scope, self.key.key)
+    }
+
     /// By the header that a registration names; `None`: the request has none, and every one is another.
     pub(super) async fn of_request(
-        header: &str,
+        whose: Whose<'_>,
         method: Method,
         path: &str,
         parts: &Parts,
         body: &Payload,
     ) -> Result<Option<Self>, Problem> {
-        let Some(key) = key(header, &parts.headers)? else { return Ok(None) };
+        let Some(key) = key(whose.header, &parts.headers)? else { return Ok(None) };
+        let key = whose.owned(key);
         let scope = format!("{} {path}", method.word()).into();
         let target = parts.uri.path_and_query().map_or("", |target| target.as_str());
         // None of the parts before the body has a line break.
@@ -117,6 +133,16 @@ impl Once {
             (Known::Answer(_) | Known::Event, None) => {
                 Problem::IdempotencyMismatch.answer(&context.id)
             }
+        }
+    }
+}
+
+impl Whose<'_> {
+    /// Neither a key nor the name of a table has a blank, so no two callers can be mixed up.
+    fn owned(self, key: Box<str>) -> Box<str> {
+        match self.caller {
+            None => key,
+            Some(known) => format!("{key} {} {}", known.auth, known.caller.user_id).into(),
         }
     }
 }
@@ -364,11 +390,10 @@ mod tests {
             request.headers_mut().append("idempotency-key", value);
         }
         let (parts, ()) = request.into_parts();
+        let whose = Whose { header: "idempotency-key", caller: None };
         let body = Payload::from(body.to_owned());
         // What is in memory is not waited for.
-        Once::of_request("idempotency-key", Method::Post, "/x/{id}", &parts, &body)
-            .now_or_never()
-            .unwrap()
+        Once::of_request(whose, Method::Post, "/x/{id}", &parts, &body).now_or_never().unwrap()
     }
 
     #[test]

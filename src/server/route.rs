@@ -1,5 +1,7 @@
-//! A scripted route: read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
+//! A scripted route: who calls → read → run → commit → answer. Effects are committed before the first byte goes out; a conflict runs the handler again.
 
+use std::cell::Cell;
+use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -8,17 +10,20 @@ use axum::http::request::Parts;
 
 use super::answer::{self, Problem};
 use super::body::Body;
+use super::caller;
+use super::limits::Caller;
 use super::recorded;
 use super::request;
 use super::router::Context;
 use super::upload;
 use crate::clock::{self, Millis};
+use crate::execution::journal::Journal;
 use crate::execution::{Executed, Run};
 use crate::generation::HandlerRef;
 use crate::script::api::request::{INVALID_PAYLOAD, RequestInput};
 use crate::script::api::respond::Answer;
 use crate::script::handler::Trigger;
-use crate::script::host_call::{AttemptEnd, Given};
+use crate::script::host_call::{AttemptEnd, CallEnd, Given};
 use crate::script::run::{Failure, Input};
 use crate::store::{AttemptLog, Committed, Effects, StoreError};
 
@@ -31,6 +36,8 @@ pub(super) struct Asked {
     pub(super) input: Input,
     /// What the run is about, for logs and ids: a request or an event.
     pub(super) subject: String,
+    /// What its calls to providers have in common with those of another run for the same: a delivery's id, a request's key.
+    pub(super) calls_as: String,
     /// Where the handler does not say.
     pub(super) timeout: Option<Duration>,
     /// Whether the run is cancelled when the client leaves.
@@ -60,6 +67,19 @@ pub(super) async fn answer(
     let Trigger::Route { method, path } = &handler.trigger else {
         return Problem::NotFound.answer(&context.id);
     };
+    let caller = match caller::identify(context, &handler.options, parts).await {
+        Ok(caller) => caller,
+        Err(problem) => return problem.answer(&context.id),
+    };
+    let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
+    if let Some(rates) = &handler.options.rate_limit {
+        // Before the body is read: what is refused costs little.
+        let limits = &context.client.front.process.limits;
+        let counted = Caller::of(caller.as_ref().and_then(caller::Known::user), remote);
+        if let Err(problem) = limits.admit(*method, path, rates, counted) {
+            return problem.answer(&context.id);
+        }
+    }
     let bytes_max = handler.options.max_body.unwrap_or(server.max_body);
     let received = match upload::receive(context, &parts.headers, body, bytes_max).await {
         Ok(received) => received,
@@ -68,14 +88,14 @@ pub(super) async fn answer(
     let once = match &handler.options.idempotency {
         None => None,
         Some(header) => {
+            let whose = recorded::Whose { header, caller: caller.as_ref() };
             let body = &received.payload;
-            match recorded::Once::of_request(header, *method, path, parts, body).await {
+            match recorded::Once::of_request(whose, *method, path, parts, body).await {
                 Ok(once) => once,
                 Err(problem) => return problem.answer(&context.id),
             }
         }
     };
-    let remote = request::remote_ip(context.client.ip, &parts.headers, &server.trusted_proxies);
     let input = RequestInput {
         id: context.id.clone(),
         method: method.word(),
@@ -86,11 +106,16 @@ pub(super) async fn answer(
         body: received.payload,
         parts: received.parts,
         remote_ip: remote.to_string().into(),
+        caller: caller.as_ref().map(caller::Known::input),
     };
     let asked = Asked {
         at,
         input: Input::Request(Rc::new(input)),
         subject: context.id.to_string(),
+        calls_as: match &once {
+            Some(once) => once.name(),
+            None => context.id.to_string(),
+        },
         timeout: None,
         ends_with_client: true,
         in_conflict: Problem::Conflict,
@@ -139,14 +164,17 @@ pub(super) async fn run(
     asked: Asked,
     commit: impl AsyncFn(Answer, Ran) -> Result<Ended, StoreError>,
 ) -> Response<Body> {
-    let Asked { at, input, subject, timeout, ends_with_client, in_conflict } = asked;
+    let Asked { at, input, subject, calls_as, timeout, ends_with_client, in_conflict } = asked;
     let front = &context.client.front;
     let (script, handler) = context.generation.handler(at);
     let Ok(_pass) = front.inbox.enter_handler(&script.name, at, handler) else {
         return Problem::Unavailable.answer(&context.id);
     };
     let seed = fastrand::u64(..);
+    let journal = Journal::of_request(&calls_as);
+    let has_acted = Rc::new(Cell::new(false));
     for _rerun in 0..=CONFLICT_RERUNS_MAX {
+        journal.begin_run();
         let run = Run {
             generation: &context.generation,
             script,
@@ -154,14 +182,23 @@ pub(super) async fn run(
             input: input.clone(),
             place: None,
             given: Given::new(seed, subject.clone(), &script.name),
+            has_acted: Rc::clone(&has_acted),
+            journal: Rc::clone(&journal),
             timeout: handler.options.timeout.or(timeout),
         };
         // Only the run can be cancelled: a commit that was begun is waited for, whoever is still there.
         let started_at = clock::now();
-        let Executed { end, effects, log } = tokio::select! {
+        let mut executing = pin!(front.executor.execute(run));
+        let executed = tokio::select! {
             biased;
-            executed = front.executor.execute(run) => executed,
-            () = context.client.stream.left(), if ends_with_client => {
+            executed = &mut executing => Some(executed),
+            () = context.client.stream.left(), if ends_with_client => None,
+        };
+        let Executed { end, effects, log } = match executed {
+            Some(executed) => executed,
+            // What it has begun outside cannot be taken back, so it comes to its end and commits.
+            None if has_acted.get() => executing.await,
+            None => {
                 tracing::debug!(request = %context.id, script = %script.name, "a client left, and its request was cancelled");
                 return Problem::Unavailable.answer(&context.id);
             }
@@ -208,6 +245,9 @@ fn say_failed(context: &Context<'_>, script: &str, failure: &Failure) {
         }
         Failure::ByHandler(AttemptEnd::GiveUp { reason }) => {
             tracing::error!(%request, script, "`{script}` gave a delivery up: {reason}");
+        }
+        Failure::ByCall(CallEnd::Parked { reason, .. } | CallEnd::Unknown { reason }) => {
+            tracing::error!(%request, script, "a call of `{script}` ended a request: {reason}");
         }
         Failure::Runaway => {
             tracing::error!(%request, script, "a request was ended in `{script}`: it allocated without bound");

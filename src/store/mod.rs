@@ -10,6 +10,7 @@
 //! 6. Of the events of one webhook and order key, a script has one in work at a time, in the order of acceptance. What waits for its next attempt
 //!    keeps the others waiting; what is dead, done or ignored does not. A dead letter that comes back takes its place at the end.
 //! 7. What was answered under a key is committed once: whoever comes with that key again, however they race, gets the answer that is recorded.
+//! 8. A call that was noted is on disk before it is sent, and its answer before the script hears it; both outlive the run that made it.
 //!
 //! It never runs code and never looks into a payload.
 
@@ -22,6 +23,7 @@ use crate::id::EventId;
 
 pub(crate) mod document;
 pub(crate) mod filter;
+mod call;
 pub(crate) mod log;
 pub(crate) mod model;
 mod page;
@@ -33,6 +35,7 @@ pub(crate) mod memory;
 #[cfg(test)]
 mod conformance;
 
+pub(crate) use self::call::*;
 pub(crate) use self::log::AttemptLog;
 pub(crate) use self::model::*;
 pub(crate) use self::page::*;
@@ -85,6 +88,15 @@ pub(crate) trait Store: Send + Sync {
         plan: Option<std::sync::Arc<[PlannedJob]>>,
         attempt: u32,
     ) -> Answer<Committed>;
+
+    /// Writes down a call that is about to be sent, or what it came to: promise 8. It uses an attempt as `claim` does; `Stale` where the job has ended.
+    fn note_call(&self, noted: Noted) -> Answer<Committed>;
+
+    /// Adds to what was used of providers.
+    fn add_usage(&self, used: Vec<Usage>) -> Answer<()>;
+
+    /// What was used of providers in every time that began from `since` on, in the order of provider, unit and time.
+    fn usage(&self, since: Millis) -> Answer<Vec<Usage>>;
 
     /// Makes the jobs of an event whose turn came for some of its scripts only (`Turn::plan`): those of the others wait.
     fn plan(&self, event: Seq, plan: std::sync::Arc<[PlannedJob]>) -> Answer<Committed>;
@@ -142,8 +154,9 @@ pub(crate) trait Store: Send + Sync {
     /// Goes on with building and dropping indexes for about so long, one document at least.
     fn index_step(&self, budget: Duration) -> Answer<IndexStep>;
 
-    /// Deletes payloads, events and ended jobs older than the times given, answers, tombstones and documents that have run out, at most `limit` rows; how
-    /// many it was. `payloads_before` first; the event itself, and with it its delivery id, goes at `events_before`, as answers do. What is not at its end stays.
+    /// Deletes payloads, events and ended jobs older than the times given, answers, tombstones, documents and usage that have run out, at most `limit` rows; how
+    /// many it was. `payloads_before` first; the event itself, and with it its delivery id and its calls, goes at `events_before`, as answers do. What is not
+    /// at its end stays.
     /// About so long as `budget` it holds up other writes; what is left is for the next call.
     fn retain(
         &self,
@@ -182,6 +195,9 @@ pub(crate) trait Reader {
 
     /// What is known of a delivery or request that may have come before.
     fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>>;
+
+    /// What a job's earlier runs have asked of providers.
+    fn calls(&self, job: JobKey) -> LocalAnswer<'_, Recalled>;
 
     /// Documents of a collection, in the order of `find`; with an index or without, the same ones.
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>>;

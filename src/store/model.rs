@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::call::{Call, Calls};
 use super::log::AttemptLog;
 use super::order::{Order, Rank};
 use crate::clock::Millis;
@@ -177,6 +178,13 @@ pub(crate) enum Outcome {
         /// What it waits for.
         reason: Box<str>,
     },
+    /// It waits at a gate that opens then: no attempt is used, and the job remembers since when it waits there.
+    Parked {
+        /// When.
+        due_at: Millis,
+        /// Which gate.
+        reason: Box<str>,
+    },
     /// No attempt is left.
     Dead {
         /// Why.
@@ -200,7 +208,7 @@ pub(crate) struct Finish {
     pub(crate) job: JobKey,
     /// Every job of the event, in order, to be written first if the event has none yet. Its first attempts bring it, later ones need not.
     pub(crate) plan: Option<Arc<[PlannedJob]>>,
-    /// Attempts used, this one included (not for `Returned`, `PutOff` and `Ignored`).
+    /// Attempts used, this one included (not for `Returned`, `PutOff`, `Parked` and `Ignored`).
     pub(crate) attempt: u32,
     /// When the handler was called.
     pub(crate) started_at: Millis,
@@ -212,6 +220,8 @@ pub(crate) struct Finish {
     pub(crate) version: Option<Arc<str>>,
     /// What it logged. Kept with an attempt that is used; a success at the first try that logged nothing keeps no row.
     pub(crate) log: AttemptLog,
+    /// What it asked of providers, kept whatever it came to, the answers where it is not done; `None`: nothing, or it did not run.
+    pub(crate) calls: Option<Arc<Calls>>,
     /// Its event has an order key.
     pub(crate) ordered: bool,
     /// What it came to.
@@ -522,6 +532,12 @@ pub(crate) struct Job {
     pub(crate) due_at: Option<Millis>,
     /// Since when its handler puts off its next attempt.
     pub(crate) put_off_since: Option<Millis>,
+    /// Since when it waits at gates.
+    pub(crate) parked_since: Option<Millis>,
+    /// Outbound calls that its last run asked for.
+    pub(crate) calls: u32,
+    /// Outbound calls of all its runs that are not kept.
+    pub(crate) calls_dropped: u32,
     /// Why the last attempt failed, why it is dead or ignored.
     pub(crate) error: Option<Box<str>>,
 }
@@ -566,6 +582,8 @@ pub(crate) struct EventSummary {
     pub(crate) received_at: Millis,
     /// Attempts used, over all jobs.
     pub(crate) attempts: u32,
+    /// Outbound calls that the last runs of its jobs asked for.
+    pub(crate) calls: u32,
     /// Of the job that stands worst.
     pub(crate) error: Option<Box<str>>,
 }
@@ -583,6 +601,10 @@ pub(crate) struct EventDetail {
     pub(crate) jobs: Vec<Job>,
     /// The oldest first.
     pub(crate) attempts: Vec<Attempt>,
+    /// Outbound calls, without their answers, by job and number; `SHOWN_MAX` at most.
+    pub(crate) calls: Vec<Call>,
+    /// Those that are not among them.
+    pub(crate) calls_left_out: u64,
 }
 
 /// How much is in the inbox.

@@ -7,6 +7,7 @@ mod inbox;
 mod rhaiway;
 #[cfg(debug_assertions)]
 mod clock;
+mod issuer;
 mod sender;
 mod admin;
 
@@ -16,8 +17,9 @@ pub(crate) use clock::Clock;
 pub(crate) use events::{event, events};
 pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};
+pub(crate) use issuer::{ISSUER, KeyServer, PUBLIC_PEM, Publishes, SigningKey, encode};
 pub(crate) use rhaiway::{Project, Rhaiway};
-pub(crate) use sender::{SECRET, Signed, clerk_event, signed, signed_at};
+pub(crate) use sender::{SECRET, Signed, clerk_event, now, signed, signed_at};
 
 mod table;
 pub(crate) use table::{check_rows, check_rows_of, logged, routes};

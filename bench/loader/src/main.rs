@@ -3,11 +3,13 @@
 //! ends it with exit code 1.
 //!
 //! loader --address 127.0.0.1:8080 --path /api/webhooks/clerk --count 100000 --seconds 5 --connections 64 --threads 1
+//! `--streams N` asks for N streams at a time, whose chunks carry the time at which they were sent, and prints how late they came.
 //! `--users N` has the events be of N users in turn, in place of a new one each. `--method GET` sends the same empty request each time. The secret comes from CLERK_WEBHOOK_SECRET.
 
 mod answer;
 mod load;
 mod request;
+mod streams;
 
 use std::collections::HashMap;
 use std::error::Error;
@@ -33,6 +35,14 @@ fn run() -> Result<(), Failure> {
     let options = Options::read(std::env::args().skip(1))?;
     let path = options.text("path", "/api/webhooks/clerk");
     let count = options.number("count", 100_000)?;
+    let streams = options.number("streams", 0)?;
+    if streams > 0 {
+        let time = Duration::from_secs_f64(options.number("seconds", 5.0)?);
+        let late =
+            streams::run(options.text("address", "127.0.0.1:8080").parse()?, path, streams, time)?;
+        println!("{}", late_json(late));
+        return Ok(());
+    }
     let requests = if options.text("method", "POST") == "GET" {
         vec![request::get(path).into_boxed_slice(); 1]
     } else {
@@ -70,6 +80,20 @@ fn json(Measured { mut latencies, started, elapsed, cpu }: Measured) -> Result<S
         percentile(1.0),
         cpu.as_secs_f64(),
     ))
+}
+
+fn late_json(mut late: Vec<Duration>) -> String {
+    late.sort_unstable();
+    let percentile = |share: f64| {
+        late[((late.len() as f64 * share) as usize).min(late.len() - 1)].as_secs_f64() * 1e3
+    };
+    format!(
+        r#"{{"chunks":{},"p50_ms":{:.3},"p99_ms":{:.3},"max_ms":{:.3}}}"#,
+        late.len(),
+        percentile(0.5),
+        percentile(0.99),
+        percentile(1.0),
+    )
 }
 
 /// `--name value` pairs.

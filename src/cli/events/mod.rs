@@ -127,6 +127,7 @@ mod tests {
             state: "retrying".to_owned(),
             received_at: "2026-01-31T12:00:00.000Z".to_owned(),
             attempts: 3,
+            outbound_calls: 0,
             error: error.map(str::to_owned),
         }
     }

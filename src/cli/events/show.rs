@@ -9,6 +9,7 @@ use crate::admin::wire;
 use crate::config::Config;
 use crate::id::EventId;
 use crate::script::source::Source;
+use crate::store::CallOutcome;
 
 /// Characters of a line about it.
 const LINE: usize = 2_000;
@@ -62,6 +63,12 @@ fn about(detail: &wire::EventDetail) -> Vec<String> {
                 line("    log", &format!("… and {} more lines", attempt.log_dropped));
             }
         }
+        for call in detail.calls.iter().filter(|call| call.job == job.id) {
+            line("  call", &about_call(call));
+        }
+    }
+    if detail.calls_left_out > 0 {
+        line("  calls", &format!("… and {} more", detail.calls_left_out));
     }
     lines
 }
@@ -101,6 +108,28 @@ fn about_attempt(attempt: &wire::Attempt) -> String {
     )
 }
 
+/// Columns first, so that calls stand below each other; what went wrong comes last.
+fn about_call(call: &wire::Call) -> String {
+    let wire::Call { attempt, started_at, latency_ms, provider, operation, .. } = call;
+    let time = started_at.get(11..23).unwrap_or(started_at);
+    let status = call.status.map_or_else(|| "---".to_owned(), |status| status.to_string());
+    let mut text = format!("{attempt:>2} {time} {latency_ms:>6}ms {status} {provider} {operation}");
+    // Writing to a String cannot fail.
+    if call.tries > 1 {
+        _ = write!(text, " x{}", call.tries);
+    }
+    if call.outcome != CallOutcome::Succeeded.word() {
+        _ = write!(text, " {}", call.outcome);
+    }
+    if let Some(error) = &call.error {
+        _ = write!(text, " {error}");
+    }
+    if call.answer_too_large {
+        text.push_str(", its answer too large to be reused");
+    }
+    text
+}
+
 fn about_line(line: &wire::LogLine) -> String {
     let wire::LogLine { at, level, message, fields } = line;
     // The day is that of the attempt.
@@ -130,4 +159,45 @@ fn payload(detail: &wire::EventDetail) -> Vec<String> {
         }
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rule_13_calls_stand_below_each_other_within_80_columns() {
+        let call = wire::Call {
+            job: "job_1".to_owned(),
+            attempt: 1,
+            number: 1,
+            provider: "stripe".to_owned(),
+            operation: "checkout.sessions.create".to_owned(),
+            idempotency_key: None,
+            started_at: "2026-01-31T12:00:00.123Z".to_owned(),
+            latency_ms: 340,
+            tries: 1,
+            outcome: "succeeded".to_owned(),
+            status: Some(200),
+            error: None,
+            answer_too_large: false,
+        };
+        let lost = wire::Call {
+            attempt: 12,
+            latency_ms: 60_000,
+            tries: 4,
+            outcome: "failed".to_owned(),
+            operation: "refunds.create".to_owned(),
+            status: None,
+            error: Some("TIMEOUT".to_owned()),
+            ..call.clone()
+        };
+        let lines =
+            [about_call(&call), about_call(&lost)].map(|text| format!("{:<12}{text}", "  call"));
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{lines:?}");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+          call       1 12:00:00.123    340ms 200 stripe checkout.sessions.create
+          call      12 12:00:00.123  60000ms --- stripe refunds.create x4 failed TIMEOUT
+        ");
+    }
 }

@@ -29,6 +29,8 @@ pub(super) struct Found {
     pub(super) dead: usize,
     /// Of these, those that begin anew.
     pub(super) anew: usize,
+    /// Outbound calls that those which begin anew will repeat, as far as their first runs tell.
+    pub(super) calls: u64,
     /// That match and have not ended, so that there is nothing to replay yet.
     pub(super) unfinished: usize,
 }
@@ -95,7 +97,10 @@ impl Found {
     fn count(&mut self, event: &wire::Event) -> bool {
         match JobState::from_word(&event.state) {
             Some(JobState::Dead) => self.dead += 1,
-            Some(JobState::Done | JobState::Ignored) => self.anew += 1,
+            Some(JobState::Done | JobState::Ignored) => {
+                self.anew += 1;
+                self.calls += u64::from(event.outbound_calls);
+            }
             _ => {
                 self.unfinished += 1;
                 return false;
@@ -107,21 +112,27 @@ impl Found {
 
 /// What will be done, before it is.
 pub(super) fn announcement(found: &Found) -> String {
-    let Found { ids, dead, anew, .. } = found;
+    let Found { ids, dead, anew, calls, .. } = found;
     let mut lines = vec![format!("{} to replay{}", events(ids.len()), left_out(found))];
     if *dead > 0 {
         lines.push(format!("  {dead} dead: they go on with fresh attempts"));
     }
     if *anew > 0 {
         lines.push(format!("  {anew} ended: each begins anew, as another event"));
-        lines.push(repeated());
+        lines.push(repeated(*calls));
     }
     lines.join("\n")
 }
 
-/// What those that begin anew repeat. Here the number of their outbound calls will stand, once calls are recorded; one that is not measured is not told.
-fn repeated() -> String {
-    "  what begins anew does again whatever its handlers do".to_owned()
+/// What those that begin anew repeat. Nothing is reused, and each call carries a key of its own.
+fn repeated(calls: u64) -> String {
+    match calls {
+        0 => "  they made no outbound call; what else their handlers did is done again".to_owned(),
+        1 => "  1 outbound call is made again, and whatever else their handlers did".to_owned(),
+        _ => {
+            format!("  {calls} outbound calls are made again, and whatever else their handlers did")
+        }
+    }
 }
 
 /// What is passed over.
@@ -144,14 +155,14 @@ mod tests {
     #[test]
     fn it_says_what_it_will_do() {
         let ids = vec![EventId(uuid::Uuid::nil()); 3];
-        let found = Found { ids, dead: 1, anew: 2, unfinished: 4 };
+        let found = Found { ids, dead: 1, anew: 2, calls: 5, unfinished: 4 };
         insta::assert_snapshot!(announcement(&found), @r"
         3 events to replay (4 more that match have not ended)
           1 dead: they go on with fresh attempts
           2 ended: each begins anew, as another event
-          what begins anew does again whatever its handlers do
+          5 outbound calls are made again, and whatever else their handlers did
         ");
-        let one = Found { ids: vec![EventId(uuid::Uuid::nil())], dead: 1, anew: 0, unfinished: 0 };
+        let one = Found { ids: vec![EventId(uuid::Uuid::nil())], dead: 1, ..Found::default() };
         insta::assert_snapshot!(announcement(&one), @r"
         1 event to replay
           1 dead: they go on with fresh attempts

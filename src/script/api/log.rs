@@ -5,12 +5,15 @@ use rhai::{Dynamic, Map, Module};
 use tracing::Level;
 
 use crate::memory;
+use crate::redact;
 use crate::script::current::{Throw, given};
 use crate::script::host_call::Given;
 use crate::script::value;
 
 /// Bytes of one line, fields included.
 const LINE_MAX: usize = 8 << 10;
+/// Bytes of it that are searched for secrets: more than a line and any secret.
+const SEARCHED_MAX: usize = 128 << 10;
 
 /// The value that scripts call `log`.
 #[derive(Clone, Copy)]
@@ -54,8 +57,12 @@ fn line(level: Level, message: &Dynamic, fields: Option<Map>) -> Result<(), Thro
 }
 
 fn write(level: Level, given: &Given, message: &str, fields: &str) {
-    let (message, fields) = (cut(message), cut(fields));
     memory::uncharged(|| {
+        // Cut to its length afterwards, or half a secret could be left at the end.
+        let redactor = redact::current();
+        let (message, fields) = (cut(message, SEARCHED_MAX), cut(fields, SEARCHED_MAX));
+        let (message, fields) = (redactor.text(message), redactor.text(fields));
+        let (message, fields) = (cut(&message, LINE_MAX), cut(&fields, LINE_MAX));
         given.note(&level.as_str().to_ascii_lowercase(), message, fields);
         macro_rules! say {
             ($level:expr) => {
@@ -72,6 +79,6 @@ fn write(level: Level, given: &Given, message: &str, fields: &str) {
     });
 }
 
-fn cut(text: &str) -> &str {
-    &text[..text.floor_char_boundary(LINE_MAX)]
+fn cut(text: &str, bytes_max: usize) -> &str {
+    &text[..text.floor_char_boundary(bytes_max)]
 }

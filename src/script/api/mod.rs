@@ -9,14 +9,11 @@ pub(crate) mod file;
 pub(crate) mod form;
 pub(crate) mod log;
 mod moment;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "calls of providers take these, and nothing else does yet")
-)]
 mod multipart;
 mod named;
 mod options;
 mod parallel;
+pub(crate) mod provider;
 pub(crate) mod register;
 pub(crate) mod request;
 pub(crate) mod respond;
@@ -57,6 +54,7 @@ pub(super) fn register(module: &mut Module) {
     log::register(module);
     moment::register(module);
     parallel::register(module);
+    provider::register(module);
     vars::register(module);
 }
 

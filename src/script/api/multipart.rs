@@ -5,7 +5,7 @@ use rhai::{Array, Blob, Dynamic, ImmutableString, Map};
 
 use super::file::File;
 use super::respond::is_header_value;
-use crate::multipart::write::Sent;
+use crate::multipart::Sent;
 use crate::payload::Payload;
 use crate::script::current::{Throw, fail};
 use crate::script::value::{self, Kind, kind};

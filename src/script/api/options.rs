@@ -1,12 +1,15 @@
 //! The options map of a registration: the same words everywhere they make sense, an unknown one is an error that names those that exist.
 
+use std::sync::Arc;
+
 use rhai::{Dynamic, Map};
 
 use super::respond::is_header_name;
 use crate::backoff::{Backoff, RETRY};
+use crate::rate::RATES_MAX;
 use crate::script::current::{Throw, fail};
 use crate::script::handler::Options;
-use crate::units;
+use crate::units::{self, Rate};
 
 /// Of `webhook`.
 pub(crate) fn of_webhook(map: &Map) -> Result<Options, Throw> {
@@ -30,7 +33,7 @@ pub(crate) fn of_timer(map: &Map) -> Result<(Options, Option<String>), Throw> {
 
 /// Of `get`, `post` and the others.
 pub(crate) fn of_route(map: &Map) -> Result<Options, Throw> {
-    read(map, &["auth", "timeout", "max_body", "concurrency", "cors", "idempotency"])
+    read(map, &["auth", "rate_limit", "timeout", "max_body", "concurrency", "cors", "idempotency"])
 }
 
 fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
@@ -48,6 +51,7 @@ fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
                         .into(),
                 )
             }
+            "rate_limit" => options.rate_limit = Some(rates(value)?),
             "timeout" => options.timeout = Some(duration(name, value)?),
             "max_body" => {
                 let size = text(value).ok_or_else(|| wrong("a size such as \"1MiB\""))?;
@@ -102,6 +106,32 @@ fn retry(value: &Dynamic) -> Result<Backoff, Throw> {
         }
     }
     Ok(retry)
+}
+
+/// One rate, or a list of rates that all hold.
+fn rates(value: &Dynamic) -> Result<Arc<[Rate]>, Throw> {
+    let list = match value.as_array_ref() {
+        Ok(list) => list.to_vec(),
+        Err(_) => vec![value.clone()],
+    };
+    if list.is_empty() || list.len() > RATES_MAX {
+        return Err(fail(&format!(
+            "option `rate_limit`: 1 to {RATES_MAX} rates, not {}",
+            list.len()
+        )));
+    }
+    list.iter().map(rate).collect()
+}
+
+fn rate(value: &Dynamic) -> Result<Rate, Throw> {
+    let wrong =
+        || fail(&format!("option `rate_limit`: a rate such as \"20/min\", not {}", kind(value)));
+    // A bare number gets the answer that one in quotes gets: in which time?
+    let text = match value.as_int() {
+        Ok(number) => number.to_string(),
+        Err(_) => text(value).ok_or_else(wrong)?,
+    };
+    units::parse_rate(&text).map_err(|error| fail(&format!("option `rate_limit`: {error}")))
 }
 
 fn duration(name: &str, value: &Dynamic) -> Result<std::time::Duration, Throw> {

@@ -16,6 +16,21 @@ use crate::script::builtins::ending::reserve;
 use crate::script::current::Throw;
 use crate::script::value::{self, Limits, Reason};
 
+/// Who calls a route that asks for it.
+#[derive(Clone, Debug)]
+pub(crate) struct CallerInput {
+    /// Never empty.
+    pub(crate) user_id: Box<str>,
+    /// Where it is known.
+    pub(crate) email: Option<Box<str>>,
+    /// Where it is known.
+    pub(crate) first_name: Option<Box<str>>,
+    /// Where it is known.
+    pub(crate) last_name: Option<Box<str>>,
+    /// All that its token says; JSON that `json::prepare` has seen.
+    pub(crate) claims: Box<str>,
+}
+
 /// A request, as plain data.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestInput {
@@ -37,6 +52,8 @@ pub(crate) struct RequestInput {
     pub(crate) parts: Option<Result<Vec<Part>, Broken>>,
     /// Of the client, where the peer is a trusted proxy; else of the peer.
     pub(crate) remote_ip: Box<str>,
+    /// `None`: the route is open to all.
+    pub(crate) caller: Option<CallerInput>,
 }
 
 /// The value that scripts call `req`.
@@ -76,7 +93,25 @@ pub(crate) fn register(module: &mut Module) {
     module.set_getter_fn("form", |request: &mut Request| request.form());
     module.set_getter_fn("files", |request: &mut Request| request.files());
     module.set_getter_fn("json", |request: &mut Request| request.json());
-    module.set_getter_fn("auth", |_request: &mut Request| Ok(Dynamic::UNIT));
+    module.set_getter_fn("auth", |request: &mut Request| match &request.0.input.caller {
+        Some(caller) => caller.value(),
+        None => Ok(Dynamic::UNIT),
+    });
+}
+
+impl CallerInput {
+    fn value(&self) -> Result<Dynamic, Throw> {
+        let known = |text: &Option<Box<str>>| {
+            text.as_ref().map_or(Dynamic::UNIT, |text| text.as_ref().into())
+        };
+        let mut map = Map::new();
+        map.insert("user_id".into(), self.user_id.as_ref().into());
+        map.insert("email".into(), known(&self.email));
+        map.insert("first_name".into(), known(&self.first_name));
+        map.insert("last_name".into(), known(&self.last_name));
+        map.insert("claims".into(), value::from_json(&self.claims, Limits::NONE)?);
+        Ok(map.into())
+    }
 }
 
 impl Request {

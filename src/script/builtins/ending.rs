@@ -23,6 +23,8 @@ pub(crate) enum Ending {
     Cancelled,
     /// Its handler ended the attempt: `retry_later`, `give_up`.
     ByHandler,
+    /// A call to a provider ended the attempt: it has to wait for a gate, or must not be made twice.
+    ByCall,
 }
 
 impl fmt::Display for Ending {
@@ -34,6 +36,7 @@ impl fmt::Display for Ending {
             Self::Timeout => "its time is up (`scripts.timeout`, or the handler's own)",
             Self::Cancelled => "nobody waits for its result any more",
             Self::ByHandler => "its handler ended it",
+            Self::ByCall => "a call to a provider ended it",
         })
     }
 }

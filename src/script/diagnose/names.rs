@@ -4,8 +4,11 @@
 use std::any::TypeId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use rhai::{AST, Dynamic, Engine, FnPtr, FuncInfo, ImmutableString, Scope, Stmt};
+
+use crate::script::providers::ProviderNames;
 
 /// Everything that exists before a script defines anything itself.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +19,8 @@ pub(crate) struct Names {
     pub(crate) variables: BTreeSet<Box<str>>,
     /// What each file that can be imported offers, by its import path: `lib/money`.
     pub(crate) imports: BTreeMap<Box<str>, Exports>,
+    /// What can be called of each provider.
+    pub(crate) providers: Arc<ProviderNames>,
 }
 
 impl Names {

@@ -171,6 +171,7 @@ impl Fault<'_> {
                 self.point("E0305", "nobody waits for the result any more", "it was here")
             }
             Ending::ByHandler => self.point("E0305", "the handler ended its attempt", "it was here"),
+            Ending::ByCall => self.point("E0305", "a call to a provider ended the attempt", "it was here"),
         }
     }
 

@@ -239,3 +239,15 @@ fn resident(size_kib: usize) -> (usize, usize, bool) {
     }
     (stacks, resident_kib, huge)
 }
+
+#[test]
+fn rule_12_a_call_that_ends_the_attempt_cannot_be_caught() {
+    for body in [
+        "db.gate.delete(\"a\"); 1",
+        "try { db.gate.delete(\"a\"); } catch { return 1 }",
+        "parallel([|| db.gate.delete(\"a\"), || sleep(\"10s\")]); 1",
+        "[1].map(|x| { try { db.gate.delete(\"a\") } catch {} 1 })",
+    ] {
+        check("", body, "ByCall");
+    }
+}

@@ -11,7 +11,7 @@ use rhai::Dynamic;
 use super::Ending;
 use super::compiled::Compiled;
 use super::coroutine::Stacks;
-use super::handler::{Sources, Vars};
+use super::handler::Sources;
 use super::host::Shared;
 use super::host_call::{Given, HostCall, HostReply};
 use super::load::{Candidate, Loader};
@@ -132,6 +132,7 @@ fn outcome(end: &End) -> String {
         Err(Failure::ThrownAnswer(answer)) => format!("thrown answer {}", answer.status),
         Err(Failure::Ended { ending, .. }) => format!("{ending:?}"),
         Err(Failure::ByHandler(end)) => format!("{end:?}"),
+        Err(Failure::ByCall(end)) => format!("{end:?}"),
         Err(Failure::Runaway) => "runaway".to_owned(),
         Err(Failure::Panicked) => "panicked".to_owned(),
         Err(Failure::NoStack) => "no stack".to_owned(),
@@ -151,7 +152,7 @@ fn candidate(source: &str, modules: &[(&str, &str)]) -> Candidate {
         path: "scripts/test.rhai".into(),
         source: source.into(),
         modules: Arc::new(modules),
-        vars: Arc::new(Vars::new()),
+        ambient: Arc::default(),
     }
 }
 
@@ -160,7 +161,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
     runtime.block_on(future)
 }
 
-/// Performs waits; documents are not there, and writes go nowhere.
+/// Performs waits; documents are not there, and writes go nowhere. Deleting a document of `gate` ends the attempt.
 struct Plain;
 
 impl Perform for Plain {
@@ -176,7 +177,10 @@ impl Perform for Plain {
                 format!("{{\"id\":\"{}\"}}", key.id).into(),
             ))),
             HostCall::Put { .. } | HostCall::Patch { .. } => HostReply::Bool(true),
-            HostCall::Insert { .. }
+            HostCall::Delete { key, .. } if &*key.collection == "gate" => HostReply::Over,
+            HostCall::Provider(_)
+            | HostCall::Health(_)
+            | HostCall::Insert { .. }
             | HostCall::Delete { .. }
             | HostCall::Increment { .. }
             | HostCall::Emit(_)

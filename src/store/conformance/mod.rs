@@ -11,6 +11,7 @@ use crate::clock;
 use crate::id::EventId;
 
 mod answers;
+mod calls;
 mod documents;
 mod found;
 mod inbox;
@@ -93,6 +94,7 @@ pub(super) fn end(event: Seq, outcome: Outcome) -> Finish {
         generation: 7,
         version: Some("v1".into()),
         log: AttemptLog::default(),
+        calls: None,
         ordered: false,
         outcome,
     }

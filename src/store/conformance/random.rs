@@ -9,6 +9,7 @@ use proptest::sample::Index;
 
 use super::super::sqlite::SqliteStore;
 use super::answers::{answer_key, recorded};
+use super::calls::made;
 use super::filter::{Condition, Filter, Test};
 use super::order::Order;
 use super::*;
@@ -27,7 +28,9 @@ pub(in crate::store) fn as_after_a_kill(path: &Path) -> PathBuf {
 #[derive(Clone, Debug)]
 enum Step {
     Accept { webhook: bool, delivery: Option<u8>, key: Option<u8>, body: u8 },
-    Finish { event: Index, n: u32, planned: Option<u8>, attempt: u32, outcome: End },
+    Finish { event: Index, n: u32, planned: Option<u8>, attempt: u32, outcome: End, calls: u8 },
+    Note { event: Index, n: u32, planned: Option<u8>, attempt: u32, number: u8 },
+    Use { unit: u8, amount: u8 },
     Claim { event: Index, n: u32, planned: Option<u8>, attempt: u32 },
     Commit(Wish),
     Answer { delivery: Option<u8>, body: u8, is_event: bool, is_kept: bool, wish: Wish },
@@ -51,6 +54,7 @@ enum End {
     Retry(u8),
     Returned(u8),
     PutOff(u8),
+    Parked(u8),
     Resolved { jobs: u8, due_at: u8 },
     Dead { mourners: u8 },
 }
@@ -121,6 +125,7 @@ fn outcome() -> impl Strategy<Value = End> {
         1 => any::<u8>().prop_map(End::Returned),
         1 => (0..4_u8, any::<u8>()).prop_map(|(jobs, due_at)| End::Resolved { jobs, due_at }),
         1 => any::<u8>().prop_map(End::PutOff),
+        1 => any::<u8>().prop_map(End::Parked),
         2 => (0..3_u8).prop_map(|mourners| End::Dead { mourners }),
     ]
 }
@@ -130,9 +135,13 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (any::<bool>(), prop::option::weighted(0.8, 0..12_u8), prop::option::of(0..2_u8), 0..3_u8)
             .prop_map(|(webhook, delivery, key, body)| Step::Accept { webhook, delivery, key, body }),
-        8 => (job(), outcome()).prop_map(|((event, n, planned, attempt), outcome)| {
-            Step::Finish { event, n, planned, attempt, outcome }
+        8 => (job(), outcome(), 0..3_u8).prop_map(|((event, n, planned, attempt), outcome, calls)| {
+            Step::Finish { event, n, planned, attempt, outcome, calls }
         }),
+        2 => (job(), 0..3_u8).prop_map(|((event, n, planned, attempt), number)| {
+            Step::Note { event, n, planned, attempt, number }
+        }),
+        1 => (0..2_u8, any::<u8>()).prop_map(|(unit, amount)| Step::Use { unit, amount }),
         2 => job().prop_map(|(event, n, planned, attempt)| {
             Step::Claim { event, n, planned, attempt }
         }),
@@ -200,7 +209,7 @@ impl Pair {
                 let model = self.model.accept(event).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
-            Step::Finish { event, n, planned, attempt, outcome } => {
+            Step::Finish { event, n, planned, attempt, outcome, calls } => {
                 let (job, plan) = (job(self.event(event), n), scripts(planned));
                 let finish = |outcome| Finish {
                     job,
@@ -211,6 +220,9 @@ impl Pair {
                     generation: 1,
                     version: None,
                     log: AttemptLog::default(),
+                    calls: (calls > 0)
+                        .then(|| made((0..calls.into()).map(|number| call(n, number))))
+                        .flatten(),
                     ordered: true,
                     outcome,
                 };
@@ -223,6 +235,24 @@ impl Pair {
                 let (job, plan) = (job(self.event(event), n), scripts(planned));
                 let sqlite = self.sqlite.claim(job, plan.clone(), attempt).await;
                 let model = self.model.claim(job, plan, attempt).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Note { event, n, planned, attempt, number } => {
+                let (job, plan) = (job(self.event(event), n), scripts(planned));
+                let noted = Noted { job, plan, attempt, call: call(n, number.into()) };
+                let sqlite = self.sqlite.note_call(noted.clone()).await;
+                let model = self.model.note_call(noted).await;
+                assert_eq!(text(&sqlite), text(&model));
+            }
+            Step::Use { unit, amount } => {
+                let used = vec![Usage {
+                    provider: "openai".into(),
+                    unit: unit.to_string().into(),
+                    began_at: clock::now(),
+                    amount: amount.into(),
+                }];
+                let sqlite = self.sqlite.add_usage(used.clone()).await;
+                let model = self.model.add_usage(used).await;
                 assert_eq!(text(&sqlite), text(&model));
             }
             Step::Commit(wish) => {
@@ -368,6 +398,7 @@ impl Pair {
                     due_at: Millis(due_at.into()),
                 }
             }
+            End::Parked(at) => Outcome::Parked { due_at: Millis(at.into()), reason: "gate".into() },
             End::PutOff(at) => Outcome::PutOff { due_at: Millis(at.into()), reason: "wait".into() },
             End::Dead { mourners } => {
                 let mourner = |script: &&str| PlannedJob {
@@ -473,6 +504,10 @@ fn firing(timer: u8, occurrence: Option<u8>, counts_from: u8) -> Firing {
     Firing { timer: timer.into(), counts_from: Millis(counts_from.into()), event }
 }
 
+fn call(job: u32, number: u32) -> Call {
+    Call { job, ..super::calls::call(number) }
+}
+
 fn scripts(others: Option<u8>) -> Option<Arc<[PlannedJob]>> {
     others.and_then(|others| plan(&SCRIPTS[..=usize::from(others)]))
 }
@@ -555,6 +590,12 @@ async fn visible(store: &dyn Store) -> String {
     for id in 0..12_u8 {
         shown.push(text(&reader.known(&answer_key(&id.to_string())).await.unwrap()));
     }
+    for summary in &listed {
+        for n in 0..3 {
+            shown.push(text(&reader.calls(job(summary.seq, n)).await.unwrap()));
+        }
+    }
+    shown.push(text(&store.usage(Millis(0)).await.unwrap()));
     let find = Find { limit: 100, ..Find::default() };
     shown.push(text(&reader.find("users", find).await.unwrap()));
     shown.push(text(&reader.count("users", Filter::default()).await.unwrap()));

@@ -41,6 +41,9 @@ impl State {
                     attempt: 0,
                     due_at: None,
                     put_off_since: None,
+                    parked_since: None,
+                    calls: 0,
+                    calls_dropped: 0,
                     error: None,
                 });
             }

@@ -51,6 +51,7 @@ impl State {
             has_payload: true,
             jobs: vec![],
             attempts: vec![],
+            calls: BTreeMap::new(),
             claimed: vec![],
             behind: vec![],
             place: None,
@@ -86,6 +87,7 @@ impl State {
             job.due_at = Some(clock::steady());
             job.error = None;
             job.put_off_since = None;
+            job.parked_since = None;
         }
         let Some(lane) = lane else { return true };
         let stands = (kept.place.unwrap_or(seq), seq);
@@ -130,6 +132,9 @@ impl State {
                 attempt: 0,
                 due_at: Some(clock::steady()),
                 put_off_since: None,
+                parked_since: None,
+                calls: 0,
+                calls_dropped: 0,
                 error: None,
             });
             jobs.extend(planned);
@@ -161,7 +166,7 @@ impl State {
             Outcome::Dead { then, .. } => (Vec::new(), then.to_vec()),
             _ => (Vec::new(), Vec::new()),
         };
-        let mut put_off_since = None;
+        let (mut put_off_since, mut parked_since) = (None, None);
         let (state, due_at, error, is_kept) = match finish.outcome {
             Outcome::Done(_) => (JobState::Done, None, None, !first || !finish.log.is_empty()),
             Outcome::Ignored(reason) => (JobState::Ignored, None, Some(reason), false),
@@ -169,13 +174,19 @@ impl State {
                 (JobState::Retrying, Some(due_at), Some(error), true)
             }
             Outcome::Returned { due_at, reason } => {
-                put_off_since = job.put_off_since;
+                (put_off_since, parked_since) = (job.put_off_since, job.parked_since);
                 let state = if used_none { JobState::Pending } else { JobState::Retrying };
                 (state, Some(due_at), Some(reason), false)
             }
             Outcome::PutOff { due_at, reason } => {
                 put_off_since = job.put_off_since.or(Some(finish.ended_at));
+                parked_since = job.parked_since;
                 (JobState::Retrying, Some(due_at), Some(reason), false)
+            }
+            Outcome::Parked { due_at, reason } => {
+                put_off_since = job.put_off_since;
+                parked_since = job.parked_since.or(Some(finish.ended_at));
+                (JobState::Parked, Some(due_at), Some(reason), false)
             }
             Outcome::Dead { error, .. } => (JobState::Dead, None, Some(error), true),
             Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at), None, false),
@@ -190,7 +201,18 @@ impl State {
             error: error.clone(),
             log: finish.log,
         };
-        *job = Job { state, attempt: finish.attempt, due_at, error, put_off_since, ..job.clone() };
+        let calls = finish.calls.as_deref();
+        *job = Job {
+            state,
+            attempt: finish.attempt,
+            due_at,
+            error,
+            put_off_since,
+            parked_since,
+            calls: calls.map_or(job.calls, |calls| calls.asked),
+            calls_dropped: job.calls_dropped + calls.map_or(0, |calls| calls.dropped),
+            ..job.clone()
+        };
         let add = |jobs: &mut Vec<Job>, planned: PlannedJob, due_at| {
             let n = u32::try_from(jobs.len()).unwrap();
             jobs.push(Job {
@@ -200,6 +222,9 @@ impl State {
                 attempt: 0,
                 due_at,
                 put_off_since: None,
+                parked_since: None,
+                calls: 0,
+                calls_dropped: 0,
                 error: None,
             });
         };
@@ -218,6 +243,10 @@ impl State {
         kept.claimed.retain(|n| *n != finish.job.n);
         kept.behind.retain(|n| *n != finish.job.n);
         kept.attempts.extend(is_kept.then_some(attempt));
+        for call in calls.iter().flat_map(|calls| &calls.made) {
+            let kept_call = if state == JobState::Done { call.unanswered() } else { call.clone() };
+            kept.calls.insert((call.job, call.number), kept_call);
+        }
         if state.is_final() && finish.ordered {
             self.ended(finish.job.event.0, finish.job.n, &mut after);
         }
@@ -241,6 +270,23 @@ impl State {
         }
         kept.behind.retain(|n| *n != key.n);
         Committed::Yes(After::default())
+    }
+
+    pub(super) fn note_call(&mut self, noted: Noted) -> Committed {
+        let Noted { job, plan, attempt, call } = noted;
+        let claimed = self.claim(job, plan.as_deref(), attempt);
+        if claimed != Committed::Stale {
+            let kept = self.events.get_mut(&job.event.0).unwrap();
+            kept.calls.insert((call.job, call.number), call);
+        }
+        claimed
+    }
+
+    pub(super) fn recalled(&self, job: JobKey) -> Recalled {
+        let Some(kept) = self.events.get(&job.event.0) else { return Recalled::default() };
+        let calls = kept.calls.values().filter(|call| call.job == job.n);
+        let next = calls.clone().map(|call| call.number + 1).max().unwrap_or(0);
+        Recalled { calls: calls.filter(|call| call.is_unsafe).cloned().collect(), next }
     }
 
     pub(super) fn known(&self, key: &AnswerKey) -> Option<Known> {
@@ -275,6 +321,9 @@ impl State {
                 attempt: 1,
                 due_at: None,
                 put_off_since: None,
+                parked_since: None,
+                calls: 0,
+                calls_dropped: 0,
                 error: None,
             };
             self.last += 1;
@@ -283,6 +332,7 @@ impl State {
                 has_payload: true,
                 jobs: vec![job],
                 attempts: attempt.into_iter().collect(),
+                calls: BTreeMap::new(),
                 claimed: vec![],
                 behind: vec![],
                 place: None,
@@ -321,6 +371,11 @@ impl State {
         self.documents.retain(|_, (content, _)| {
             let run_out = content.clone().at(clock::now()) == Content::Absent;
             let goes = left > 0 && run_out;
+            left -= usize::from(goes);
+            !goes
+        });
+        self.usage.retain(|(_, _, began_at), _| {
+            let goes = left > 0 && began_at.plus(USAGE_KEPT) < clock::now();
             left -= usize::from(goes);
             !goes
         });

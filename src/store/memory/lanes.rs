@@ -105,6 +105,9 @@ impl State {
                 attempt: 0,
                 due_at: (!waits).then(clock::steady),
                 put_off_since: None,
+                parked_since: None,
+                calls: 0,
+                calls_dropped: 0,
                 error: None,
             });
             behind.extend(waits.then_some(n));

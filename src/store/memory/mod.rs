@@ -37,6 +37,7 @@ struct State {
     timers: BTreeMap<Box<str>, Millis>,
     documents: BTreeMap<DocumentKey, (Content, Version)>,
     answers: BTreeMap<AnswerKey, Recorded>,
+    usage: BTreeMap<(Arc<str>, Box<str>, Millis), u64>,
 }
 
 /// Webhook and key.
@@ -49,6 +50,8 @@ struct Kept {
     has_payload: bool,
     jobs: Vec<Job>,
     attempts: Vec<Attempt>,
+    /// By job and number.
+    calls: BTreeMap<(u32, u32), Call>,
     /// Jobs that wait for their end and for no time.
     claimed: Vec<u32>,
     /// Jobs that wait for an earlier event of their key.
@@ -144,6 +147,15 @@ impl Kept {
         self.has_payload && body.windows(text.len()).any(|part| part == text.as_bytes())
     }
 
+    fn shown_calls(&self) -> impl Iterator<Item = Call> {
+        self.calls.values().map(Call::unanswered)
+    }
+
+    fn calls_left_out(&self) -> u64 {
+        let dropped: u64 = self.jobs.iter().map(|job| u64::from(job.calls_dropped)).sum();
+        dropped + self.calls.len().saturating_sub(SHOWN_MAX) as u64
+    }
+
     fn is_pending(&self) -> bool {
         self.jobs.is_empty() || self.jobs.iter().any(|job| !job.state.is_final())
     }
@@ -159,6 +171,7 @@ impl Kept {
             state: self.state(),
             received_at: self.event.received_at,
             attempts: self.jobs.iter().map(|job| job.attempt).sum(),
+            calls: self.jobs.iter().map(|job| job.calls).sum(),
             error: worst.and_then(|job| job.error.clone()),
         }
     }
@@ -183,6 +196,33 @@ impl Store for MemoryStore {
         self.with(|state| {
             let after = state.apply(&effects, None, max_pending)?;
             Ok(after.map_or(Committed::Conflict, Committed::Yes))
+        })
+    }
+
+    fn note_call(&self, noted: Noted) -> Answer<Committed> {
+        self.with(|state| Ok(state.note_call(noted)))
+    }
+
+    fn add_usage(&self, used: Vec<Usage>) -> Answer<()> {
+        self.with(|state| {
+            for Usage { provider, unit, began_at, amount } in used {
+                let sum = state.usage.entry((provider, unit, began_at)).or_default();
+                *sum = sum.saturating_add(amount).min(i64::MAX as u64);
+            }
+            Ok(())
+        })
+    }
+
+    fn usage(&self, since: Millis) -> Answer<Vec<Usage>> {
+        self.with(|state| {
+            let used = state.usage.iter().filter(|((_, _, began_at), _)| *began_at >= since);
+            let used = used.map(|((provider, unit, began_at), amount)| Usage {
+                provider: Arc::clone(provider),
+                unit: unit.clone(),
+                began_at: *began_at,
+                amount: *amount,
+            });
+            Ok(used.collect())
         })
     }
 
@@ -310,6 +350,8 @@ impl Store for MemoryStore {
                     .then(|| (kept.event.request.clone(), kept.event.body.clone())),
                 jobs: kept.jobs.clone(),
                 attempts: kept.attempts.clone(),
+                calls: kept.shown_calls().take(SHOWN_MAX).collect(),
+                calls_left_out: kept.calls_left_out(),
             }))
         })
     }
@@ -401,6 +443,10 @@ impl Reader for MemoryReader {
 
     fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>> {
         Box::pin(ready(open(&self.state).map(|state| state.known(key))))
+    }
+
+    fn calls(&self, job: JobKey) -> LocalAnswer<'_, Recalled> {
+        Box::pin(ready(open(&self.state).map(|state| state.recalled(job))))
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {

@@ -7,12 +7,12 @@ use uuid::Uuid;
 use super::lanes::{self, Entry, Lane};
 use super::ledger::{self, Ledger};
 use super::writer::Wake;
-use super::{attempts, documents, emits};
+use super::{attempts, calls, documents, emits};
 use crate::clock::{self, Millis};
 use crate::id::EventId;
 use crate::store::{
-    Accepted, After, Committed, Effects, Finish, JobKey, JobState, NewEvent, Outcome, PlannedJob,
-    Seq, StoreError,
+    Accepted, After, Calls, Committed, Effects, Finish, JobKey, JobState, NewEvent, Outcome,
+    PlannedJob, Seq, StoreError,
 };
 
 /// An event with its payload, for `event_of`.
@@ -140,7 +140,8 @@ pub(super) fn revive(
     let due_at = clock::steady().0;
     let revived = connection
         .prepare_cached(
-            "UPDATE jobs SET state = ?2, attempt = 0, due_at = ?3, error = NULL, put_off_since = NULL WHERE event = ?1 AND state = ?4",
+            "UPDATE jobs SET state = ?2, attempt = 0, due_at = ?3, error = NULL, put_off_since = NULL, parked_since = NULL
+             WHERE event = ?1 AND state = ?4",
         )?
         .execute(params![seq, JobState::Pending, due_at, JobState::Dead])?;
     if revived == 0 {
@@ -212,7 +213,11 @@ pub(super) fn finish(
         | Outcome::Retry { .. }
         | Outcome::Returned { .. }
         | Outcome::PutOff { .. }
+        | Outcome::Parked { .. }
         | Outcome::Dead { .. } => {}
+    }
+    for call in finish.calls.iter().flat_map(|calls| &calls.made) {
+        calls::store(connection, finish.job.event.0, call, end.state != JobState::Done)?;
     }
     if finish.ordered && end.state.is_final() {
         let (event, n) = (finish.job.event.0, finish.job.n);
@@ -370,7 +375,9 @@ pub(super) fn claim(
         due_at: Some(ledger::NEVER),
         error: None,
         is_kept: false,
-        put_off: PutOff::AsBefore,
+        put_off: Since::AsBefore,
+        parked: Since::AsBefore,
+        calls: None,
     };
     put_job(connection, ledger, job, place, &end)?;
     Ok(Committed::Yes(After::default()))
@@ -413,22 +420,22 @@ fn place<'a>(
     Ok(state.filter(|state| !state.is_final()).map(|_| Place::Stored))
 }
 
-/// What becomes of the time since when a job is put off.
+/// What becomes of the time since when a job is put off, or waits at a gate.
 #[derive(Clone, Copy)]
-enum PutOff {
-    /// It is put off since then, where it was not before.
-    Since(i64),
-    /// No attempt was used: as it was.
+enum Since {
+    /// Since then, where it was not before.
+    At(i64),
+    /// It is as it was.
     AsBefore,
-    /// It is not put off any more.
+    /// It does so no more.
     Over,
 }
 
-impl PutOff {
-    /// For `CASE WHEN kept THEN coalesce(put_off_since, since) END`.
+impl Since {
+    /// For `CASE WHEN kept THEN coalesce(column, since) END`.
     fn parameters(self) -> (bool, Option<i64>) {
         match self {
-            Self::Since(at) => (true, Some(at)),
+            Self::At(at) => (true, Some(at)),
             Self::AsBefore => (true, None),
             Self::Over => (false, None),
         }
@@ -444,7 +451,11 @@ struct End<'a> {
     /// The attempt has its own row.
     is_kept: bool,
     /// Since when its handler puts it off.
-    put_off: PutOff,
+    put_off: Since,
+    /// Since when it waits at gates.
+    parked: Since,
+    /// Outbound calls of its run; `None`: none ran.
+    calls: Option<&'a Calls>,
 }
 
 impl<'a> End<'a> {
@@ -464,19 +475,25 @@ impl<'a> End<'a> {
             Outcome::PutOff { due_at, reason } => {
                 (JobState::Retrying, Some(due_at.0), Some(&**reason), false)
             }
+            Outcome::Parked { due_at, reason } => {
+                (JobState::Parked, Some(due_at.0), Some(&**reason), false)
+            }
             Outcome::Dead { error, .. } => (JobState::Dead, None, Some(&**error), true),
             Outcome::Resolved { due_at, .. } => (JobState::Pending, Some(due_at.0), None, false),
         };
-        let put_off = match finish.outcome {
-            Outcome::PutOff { .. } => PutOff::Since(finish.ended_at.0),
-            Outcome::Returned { .. } => PutOff::AsBefore,
+        let since = Since::At(finish.ended_at.0);
+        let (put_off, parked) = match finish.outcome {
+            Outcome::PutOff { .. } => (since, Since::AsBefore),
+            Outcome::Parked { .. } => (Since::AsBefore, since),
+            Outcome::Returned { .. } => (Since::AsBefore, Since::AsBefore),
             Outcome::Done(_)
             | Outcome::Ignored(_)
             | Outcome::Retry { .. }
             | Outcome::Dead { .. }
-            | Outcome::Resolved { .. } => PutOff::Over,
+            | Outcome::Resolved { .. } => (Since::Over, Since::Over),
         };
-        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off }
+        let calls = finish.calls.as_deref();
+        Self { state, attempt: finish.attempt, due_at, error, is_kept, put_off, parked, calls }
     }
 }
 
@@ -496,7 +513,8 @@ fn put_job(
     let others_wait = match place {
         Place::Planned(plan) => {
             let mut insert = connection.prepare_cached(
-                "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern, error, put_off_since) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+                "INSERT INTO jobs (event, n, state, attempt, due_at, script, pattern, error, put_off_since, parked_since, calls, calls_dropped)
+                 VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
             )?;
             let other = End {
                 state: JobState::Pending,
@@ -504,7 +522,9 @@ fn put_job(
                 due_at: Some(clock::steady().0),
                 error: None,
                 is_kept: false,
-                put_off: PutOff::Over,
+                put_off: Since::Over,
+                parked: Since::Over,
+                calls: None,
             };
             for (n, planned) in (0_u32..).zip(plan) {
                 let end = if n == job.n { end } else { &other };
@@ -518,18 +538,24 @@ fn put_job(
                     &*planned.script,
                     pattern,
                     end.error,
-                    end.put_off.parameters().1
+                    end.put_off.parameters().1,
+                    end.parked.parameters().1,
+                    end.calls.map_or(0, |calls| calls.asked),
+                    end.calls.map_or(0, |calls| calls.dropped),
                 ])?;
             }
             ledger.dispatched(event);
             plan.len() > 1
         }
         Place::Stored => {
-            let (is_kept, since) = end.put_off.parameters();
+            let (is_put_off, put_off_since) = end.put_off.parameters();
+            let (is_parked, parked_since) = end.parked.parameters();
             connection
                 .prepare_cached(
                     "UPDATE jobs SET state = ?3, attempt = ?4, due_at = ?5, error = ?6,
-                            put_off_since = CASE WHEN ?7 THEN coalesce(put_off_since, ?8) END WHERE event = ?1 AND n = ?2",
+                            put_off_since = CASE WHEN ?7 THEN coalesce(put_off_since, ?8) END,
+                            parked_since = CASE WHEN ?9 THEN coalesce(parked_since, ?10) END,
+                            calls = coalesce(?11, calls), calls_dropped = calls_dropped + ?12 WHERE event = ?1 AND n = ?2",
                 )?
                 .execute(params![
                     event,
@@ -538,8 +564,12 @@ fn put_job(
                     end.attempt,
                     end.due_at,
                     end.error,
-                    is_kept,
-                    since
+                    is_put_off,
+                    put_off_since,
+                    is_parked,
+                    parked_since,
+                    end.calls.map(|calls| calls.asked),
+                    end.calls.map_or(0, |calls| calls.dropped),
                 ])?;
             end.state.is_final() && waits(connection, event)?
         }

@@ -7,7 +7,8 @@ use rusqlite::Connection;
 const APPLICATION_ID: i64 = 0x5268_7779;
 
 /// Number n leads from version n to n + 1.
-const MIGRATIONS: &[&str] = &[include_str!("001.sql"), include_str!("002.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("001.sql"), include_str!("002.sql"), include_str!("003.sql")];
 
 /// The version that this binary writes.
 pub(super) const KNOWN: i64 = MIGRATIONS.len() as i64;

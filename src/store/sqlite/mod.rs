@@ -19,8 +19,9 @@ use self::scans::Scans;
 use self::writer::{Claim, Command, Promote, Replay, Retain, Slot, Wake, Writer};
 use super::{
     Accepted, Answer, Answered, Answering, Committed, Counts, DueJob, Effects, EventDetail,
-    EventPage, EventQuery, Finish, Fired, Firing, IndexStep, IndexedField, JobKey, NewEvent,
+    EventPage, EventQuery, Finish, Fired, Firing, IndexStep, IndexedField, JobKey, NewEvent, Noted,
     Opened, PlannedJob, Reader, Replayed, Seq, Store, StoreError, StoredEvent, Turn, Undispatched,
+    Usage,
 };
 use crate::clock::Millis;
 use crate::id::EventId;
@@ -33,6 +34,8 @@ mod ledger;
 mod window;
 mod inbox;
 mod attempts;
+mod calls;
+mod usage;
 mod answers;
 mod documents;
 mod lanes;
@@ -214,6 +217,18 @@ impl Store for SqliteStore {
         attempt: u32,
     ) -> Answer<Committed> {
         self.ask(|slot| Command::Claim(Claim { job, plan, attempt }, slot))
+    }
+
+    fn note_call(&self, noted: Noted) -> Answer<Committed> {
+        self.ask(|slot| Command::Note(Box::new(noted), slot))
+    }
+
+    fn add_usage(&self, used: Vec<Usage>) -> Answer<()> {
+        self.ask(|slot| Command::Use(used, slot))
+    }
+
+    fn usage(&self, since: Millis) -> Answer<Vec<Usage>> {
+        self.read(move |connection| usage::since(connection, since))
     }
 
     fn plan(&self, event: Seq, plan: Arc<[PlannedJob]>) -> Answer<Committed> {

@@ -4,7 +4,7 @@
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use uuid::Uuid;
 
-use super::{attempts, inbox};
+use super::{attempts, calls, inbox};
 use crate::clock::Millis;
 use crate::id::EventId;
 use crate::store::{
@@ -88,12 +88,16 @@ pub(super) fn event(connection: &Connection, id: EventId) -> rusqlite::Result<Op
         .prepare_cached("SELECT replay_of FROM events WHERE seq = ?1")?
         .query_row([seq], |row| row.get(0))?;
     let replay_of = replay_of.map(|bytes| EventId(Uuid::from_bytes(bytes)));
+    let (calls, more_calls) = calls::of_event(&snapshot, seq)?;
+    let dropped: u64 = jobs.iter().map(|job| u64::from(job.calls_dropped)).sum();
     Ok(Some(EventDetail {
         summary,
         replay_of,
         payload,
         jobs,
         attempts: attempts::of(&snapshot, seq)?,
+        calls,
+        calls_left_out: more_calls + dropped,
     }))
 }
 
@@ -128,6 +132,7 @@ pub(super) fn summary(
                 state,
                 received_at: Millis(row.get(4)?),
                 attempts: jobs.iter().map(|job| job.attempt).sum(),
+                calls: jobs.iter().map(|job| job.calls).fold(0, u32::saturating_add),
                 error: jobs.iter().find(|job| job.state == state).and_then(|job| job.error.clone()),
             })
         })
@@ -137,7 +142,7 @@ pub(super) fn summary(
 
 fn jobs(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Job>> {
     let mut statement = connection.prepare_cached(
-        "SELECT n, script, pattern, state, attempt, due_at, error, dead_job, put_off_since FROM jobs WHERE event = ?1 ORDER BY n",
+        "SELECT n, script, pattern, state, attempt, due_at, error, dead_job, put_off_since, parked_since, calls, calls_dropped FROM jobs WHERE event = ?1 ORDER BY n",
     )?;
     let rows = statement.query_map([seq], |row| {
         let due_at: Option<i64> = row.get(5)?;
@@ -154,6 +159,9 @@ fn jobs(connection: &Connection, seq: i64) -> rusqlite::Result<Vec<Job>> {
             due_at: due_at.filter(|due_at| *due_at < i64::MAX).map(Millis),
             error: row.get(6)?,
             put_off_since: row.get::<_, Option<i64>>(8)?.map(Millis),
+            parked_since: row.get::<_, Option<i64>>(9)?.map(Millis),
+            calls: row.get(10)?,
+            calls_dropped: row.get(11)?,
         })
     })?;
     rows.collect()

@@ -9,12 +9,12 @@ use std::thread;
 use rusqlite::{Connection, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot};
 
-use super::{OpenError, Shared, answers, connect, emits, search, send};
+use super::{OpenError, Shared, answers, calls, connect, emits, search, send};
 use crate::clock::{self, Millis};
 use crate::store::filter::Filter;
 use crate::store::{
-    Answer, AnswerKey, Document, DocumentKey, Find, Json, Known, LocalAnswer, Read, Reader,
-    StoreError, Version,
+    Answer, AnswerKey, Document, DocumentKey, Find, JobKey, Json, Known, LocalAnswer, Read, Reader,
+    Recalled, StoreError, Version,
 };
 
 /// Two, so that one long scan does not hold up every other read.
@@ -103,7 +103,7 @@ fn serve(queue: &Mutex<mpsc::Receiver<Work>>, mut source: Source) {
     }
 }
 
-/// A worker's own: `get` and `known` on its connection, the others on the pool's.
+/// A worker's own: `get`, `known` and `calls` on its connection, the others on the pool's.
 pub(super) struct SqliteReader {
     source: RefCell<Source>,
     pool: Pool,
@@ -128,6 +128,11 @@ impl Reader for SqliteReader {
     fn known(&self, key: &AnswerKey) -> LocalAnswer<'_, Option<Known>> {
         let known = self.source.borrow_mut().read(|connection| answers::known(connection, key));
         Box::pin(ready(known))
+    }
+
+    fn calls(&self, job: JobKey) -> LocalAnswer<'_, Recalled> {
+        let calls = self.source.borrow_mut().read(|connection| calls::of_job(connection, job));
+        Box::pin(ready(calls))
     }
 
     fn find(&self, collection: &str, find: Find) -> LocalAnswer<'_, Vec<Document>> {

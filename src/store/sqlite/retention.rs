@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use rusqlite::Connection;
 
-use super::answers;
 use super::ledger::{Ledger, set_meta};
+use super::{answers, usage};
 use crate::clock::{self, Millis};
 
 /// Events looked at for each one that may be deleted: what is not at its end is passed over.
@@ -29,7 +29,7 @@ pub(super) struct Step {
     pub(super) ends: Instant,
 }
 
-/// Payloads, then events, then answers, then what has run out of documents; how many it was, `limit` at most.
+/// Payloads, then events, then answers, then what has run out of documents and of usage; how many it was, `limit` at most.
 pub(super) fn retain(
     connection: &Connection,
     ledger: &Ledger,
@@ -58,6 +58,7 @@ pub(super) fn retain(
         for rest in [
             "DELETE FROM payloads WHERE seq = ?1",
             "DELETE FROM attempts WHERE event = ?1",
+            "DELETE FROM calls WHERE event = ?1",
             "DELETE FROM jobs WHERE event = ?1",
         ] {
             delete(connection, rest, seq)?;
@@ -76,6 +77,9 @@ pub(super) fn retain(
             .prepare_cached("DELETE FROM documents WHERE collection = ?1 AND id = ?2")?
             .execute([&collection, &id])?;
         left -= 1;
+    }
+    if !is_over(left) {
+        left -= usage::retain(connection, left)?;
     }
     Ok(step.limit - left)
 }

@@ -14,13 +14,13 @@ use super::Shared;
 use super::connect::{self, Identity};
 use super::ledger::{self, Ledger};
 use super::retention::{self, Cursors};
-use super::{answers, emits, inbox, indexes, replay, timers};
+use super::{answers, calls, emits, inbox, indexes, replay, timers, usage};
 use crate::clock::{self, Millis};
 use crate::failpoint::{self, Phase, Point, Step};
 use crate::id::EventId;
 use crate::store::{
     Accepted, Answered, Answering, Committed, Effects, Finish, Fired, Firing, IndexStep,
-    IndexedField, JobKey, NewEvent, PlannedJob, Replayed, Seq, StoreError, Turn,
+    IndexedField, JobKey, NewEvent, Noted, PlannedJob, Replayed, Seq, StoreError, Turn, Usage,
 };
 
 /// Commands in one transaction. More would gain little and make the first wait for the last.
@@ -39,6 +39,8 @@ pub(super) enum Command {
     Commit(Effects, Slot<Committed>),
     Answer(Box<Answering>, Slot<Answered>),
     Claim(Claim, Slot<Committed>),
+    Note(Box<Noted>, Slot<Committed>),
+    Use(Vec<Usage>, Slot<()>),
     Plan(Seq, Arc<[PlannedJob]>, Slot<Committed>),
     Promote(Promote, Slot<Vec<Turn>>),
     Fire(Firing, Slot<Fired>),
@@ -120,6 +122,7 @@ impl Command {
             Self::Finish(_, slot)
             | Self::Commit(_, slot)
             | Self::Claim(_, slot)
+            | Self::Note(_, slot)
             | Self::Plan(_, _, slot) => slot.answer(failed),
             Self::Promote(_, slot) => slot.answer(failed),
             Self::Fire(_, slot) => slot.answer(failed),
@@ -128,7 +131,12 @@ impl Command {
             Self::Answer(_, slot) => slot.answer(failed),
             Self::Retain(_, slot) | Self::Wake(_, slot) => slot.answer(failed),
             Self::IndexStep(_, slot) => slot.answer(failed),
-            Self::SetIndexes(_, slot) | Self::Ping(slot) | Self::Close(slot) => slot.answer(failed),
+            Self::SetIndexes(_, slot)
+            | Self::Use(_, slot)
+            | Self::Ping(slot)
+            | Self::Close(slot) => {
+                slot.answer(failed);
+            }
         }
     }
 }
@@ -139,6 +147,8 @@ impl Command {
         Some(match self {
             Self::Accept(..) => Step::Accept,
             Self::Claim(..) => Step::Claim,
+            Self::Note(..) => Step::Note,
+            Self::Use(..) => Step::Use,
             Self::Finish(..) => Step::Finish,
             Self::Commit(..) => Step::Route,
             Self::Answer(..) => Step::Answer,
@@ -394,6 +404,8 @@ fn run_all(
                 let plan = claim.plan.as_deref();
                 slot.set(Ok(inbox::claim(connection, ledger, claim.job, plan, claim.attempt)?));
             }
+            Command::Note(noted, slot) => slot.set(Ok(calls::note(connection, ledger, noted)?)),
+            Command::Use(used, slot) => slot.set(Ok(usage::add(connection, used)?)),
             Command::Plan(event, plan, slot) => {
                 slot.set(Ok(inbox::plan(connection, ledger, *event, plan)?));
             }

@@ -1,8 +1,9 @@
 //! Builds HTTP clients: the one place that does, so that time-outs, trust and what a client may follow are the same everywhere.
 //! A client belongs to the runtime that first uses it, since its pooled connections do: each worker has its own.
 
+use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 /// For a connection to stand, TLS included. Far away is 300 ms; a lost SYN is sent again after 1 s and 3 s.
@@ -11,6 +12,11 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const LOCAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Idle connections that are kept to one host; those past them are closed.
 const IDLE_PER_HOST_MAX: usize = 16;
+
+mod address;
+
+/// How long an idle connection is kept: less than the 60 s after which many servers and proxies close theirs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Whose certificates are believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +54,69 @@ pub(crate) fn client(timeout: Duration, trust: Trust) -> Result<reqwest::Client,
         .pool_max_idle_per_host(IDLE_PER_HOST_MAX)
         .build()
         .map_err(OutboundError::Build)
+}
+
+/// How a provider may be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reach {
+    /// For a connection to stand, TLS included.
+    pub(crate) connect_timeout: Duration,
+    /// Whether a name may lead to public addresses only. A URL that names an address says itself where it leads.
+    pub(crate) only_public: bool,
+    /// Idle connections that are kept.
+    pub(crate) idle_max: usize,
+}
+
+/// A client for one provider. Its requests end when the caller gives them up; it follows no redirects and reads no proxy from the environment.
+pub(crate) fn provider(reach: Reach) -> Result<reqwest::Client, OutboundError> {
+    install_crypto();
+    #[expect(clippy::disallowed_methods, reason = "this is the one place that builds clients")]
+    let builder = reqwest::Client::builder();
+    let builder =
+        if reach.only_public { builder.dns_resolver(Arc::new(OnlyPublic)) } else { builder };
+    builder
+        .user_agent(concat!("rhaiway/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(reach.connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .http1_only()
+        .tcp_nodelay(true)
+        .pool_max_idle_per_host(reach.idle_max)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .build()
+        .map_err(OutboundError::Build)
+}
+
+/// Looks names up and keeps what the world can reach. Asked for every connection, so a second answer fares no better than the first.
+#[derive(Debug)]
+struct OnlyPublic;
+
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "its name leads to an address of a private network, which `private_network = true` would allow"
+)]
+struct Private;
+
+impl reqwest::dns::Resolve for OnlyPublic {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        Box::pin(async move {
+            let found: Vec<SocketAddr> =
+                tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let public: Vec<SocketAddr> =
+                found.iter().copied().filter(|found| address::is_public(found.ip())).collect();
+            if public.is_empty() && !found.is_empty() {
+                return Err(Private.into());
+            }
+            let addresses: reqwest::dns::Addrs = Box::new(public.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+/// The innermost cause of an error of a client, without the URL, which may be a secret.
+pub(crate) fn innermost(error: &reqwest::Error) -> String {
+    cause(error)
 }
 
 /// A client that talks to the Unix socket at `socket`, whatever host a URL names.

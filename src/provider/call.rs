@@ -1,0 +1,325 @@
+//! The pipeline of one call, top to bottom: the breaker's leave, then try after try its turn, its place, its credentials, the exchange, and what is learned
+//! from the answer; then what the call came to.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use reqwest::Client;
+use reqwest::header::HeaderValue;
+
+use super::Provider;
+use super::breaker::Pass;
+use super::credentials::{Applied, Now};
+use super::error::{Trouble, What};
+use super::exchange::{self, Bounds, Incoming};
+use super::gate::{Answered, Wanted};
+use super::health;
+use super::limit_headers::LimitHeaders;
+use super::outcome::Outcome;
+use super::prepared::Prepared;
+use super::retry::{Failed, Next};
+use super::retry_after::retry_after;
+use super::state::{Kept, Later};
+use crate::outbound::{self, Reach};
+use crate::script::call::Called;
+use crate::{clock, redact, units};
+
+/// A connection stands by then, TLS included. Far away is 300 ms; a lost SYN is sent again after 1 s and 3 s.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Where a limit says nothing of time, it is over after so long.
+const LIMIT_PAUSE: Duration = Duration::from_secs(1);
+/// Between two jobs that come back to a provider without a rate of its own.
+const GAP: Duration = Duration::from_millis(10);
+
+/// One worker's means of reaching providers. Pooled connections belong to its runtime.
+pub(crate) struct Caller {
+    /// By the address of the provider, which is kept alive with it.
+    clients: RefCell<HashMap<*const Provider, (Arc<Provider>, Client)>>,
+}
+
+/// What surrounds a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Circumstances {
+    /// When its run has to be through.
+    pub(crate) deadline: Instant,
+    /// Whether names may lead to public addresses only.
+    pub(crate) only_public: bool,
+    /// Whether a wait that is too long parks the job, in place of failing the call.
+    pub(crate) may_park: bool,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub(crate) struct Sent {
+    /// Requests that were sent.
+    pub(crate) tries: u32,
+    /// From the first to the end of the last.
+    pub(crate) latency: Duration,
+    /// In short.
+    pub(crate) end: End,
+}
+
+/// How a call ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// It has succeeded.
+    Called(Called),
+    /// It has not.
+    Failed(Trouble),
+    /// It was not made, and its job is to come back then.
+    Parked {
+        /// On the clock of waits.
+        until: Instant,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Caller {
+    /// Without connections yet.
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self { clients: RefCell::default() })
+    }
+
+    /// Lets go of what is for providers that no generation has any more.
+    pub(crate) fn keep(&self, providers: &[Arc<Provider>]) {
+        self.clients
+            .borrow_mut()
+            .retain(|_, (known, _)| providers.iter().any(|provider| Arc::ptr_eq(provider, known)));
+    }
+
+    /// Makes one call. `key` is the idempotency key that it carries.
+    pub(crate) async fn send(
+        &self,
+        prepared: &Prepared,
+        key: Option<&str>,
+        circumstances: Circumstances,
+    ) -> Sent {
+        let started = clock::instant();
+        let mut tries = 0;
+        let result = self.tried(prepared, key, circumstances, &mut tries).await;
+        let latency = clock::instant().saturating_duration_since(started);
+        let end = match result {
+            Ok(called) => End::Called(called),
+            Err(Kept::Out(trouble)) => End::Failed(trouble),
+            Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
+        };
+        say(prepared, &end, tries, latency);
+        Sent { tries, latency, end }
+    }
+
+    async fn tried(
+        &self,
+        prepared: &Prepared,
+        key: Option<&str>,
+        circumstances: Circumstances,
+        tries: &mut u32,
+    ) -> Result<Called, Kept> {
+        let provider = &prepared.provider;
+        let client = self.client(provider, circumstances).map_err(Kept::Out)?;
+        let pass = provider.state.pass(circumstances.deadline).await.map_err(Kept::Later)?;
+        let began = clock::instant();
+        let result = self.repeated(&client, prepared, key, circumstances, tries).await;
+        // What was never sent says nothing of the provider.
+        if *tries > 0 {
+            learned(provider, pass, &result, began);
+        }
+        result
+    }
+
+    /// Try after try.
+    async fn repeated(
+        &self,
+        client: &Client,
+        prepared: &Prepared,
+        key: Option<&str>,
+        circumstances: Circumstances,
+        tries: &mut u32,
+    ) -> Result<Called, Kept> {
+        let provider = &prepared.provider;
+        let settings = &provider.config.resilience;
+        let mut fresh_token = false;
+        let mut repeated_at_once = false;
+        loop {
+            let timeout = prepared.timeout.unwrap_or(settings.timeout);
+            let ends = exchange::ends(timeout, circumstances.deadline);
+            let wanted = Wanted { operation: &prepared.operation, bucket: prepared.bucket() };
+            let place = provider.state.admit(provider, wanted, ends).await?;
+            let bounds = Bounds {
+                ends: exchange::ends(timeout, circumstances.deadline),
+                timeout,
+                bytes_max: provider.config.max_response,
+            };
+            let now = Now { wall: clock::now(), steady: clock::steady() };
+            let applied = (provider.credentials.apply(now, client, bounds.ends).await)
+                .map_err(|error| Kept::Out(Trouble::from(&error)))?;
+            *tries += 1;
+            let outgoing = prepared.outgoing(key, &applied);
+            let result = match &outgoing {
+                Ok(outgoing) => exchange::exchange(client, outgoing, bounds).await.map(harmless),
+                Err(trouble) => Err(trouble.clone()),
+            };
+            drop(place);
+            if let Ok(incoming) = &result {
+                told(prepared, incoming);
+            }
+            let trouble = match result.and_then(|incoming| prepared.judge(&incoming)) {
+                Ok(called) => return Ok(called),
+                Err(trouble) => trouble,
+            };
+            if trouble.status == Some(401) && !fresh_token && is_renewed(provider, &applied) {
+                fresh_token = true;
+                continue;
+            }
+            let is_repeatable = prepared.is_repeatable(key);
+            // A connection that was closed while it was idle tells only when it is used.
+            if trouble.what == What::Lost && is_repeatable && !repeated_at_once {
+                repeated_at_once = true;
+                continue;
+            }
+            let Some(outcome) = trouble.outcome() else { return Err(Kept::Out(trouble)) };
+            let failed = Failed {
+                tries: *tries,
+                outcome,
+                is_repeatable,
+                retry_after: trouble.retry_after,
+                left: circumstances.deadline.saturating_duration_since(clock::instant()),
+            };
+            match failed.next(&settings.retry, clock::chance()) {
+                // A closed gate is waited for where it is asked, or parks the job.
+                Next::Again(_) if trouble.what == What::RateLimited => {}
+                Next::Again(wait) => tokio::time::sleep(wait).await,
+                Next::GiveUp { retry_after }
+                    if trouble.what == What::RateLimited
+                        && circumstances.may_park
+                        && prepared.may_wait =>
+                {
+                    let until = clock::instant() + retry_after.unwrap_or(LIMIT_PAUSE);
+                    return Err(Kept::Later(Later::limited(until)));
+                }
+                Next::GiveUp { retry_after } => {
+                    return Err(Kept::Out(Trouble { retry_after, ..trouble }));
+                }
+            }
+        }
+    }
+
+    fn client(
+        &self,
+        provider: &Arc<Provider>,
+        circumstances: Circumstances,
+    ) -> Result<Client, Trouble> {
+        let at = Arc::as_ptr(provider);
+        if let Some((_, client)) = self.clients.borrow().get(&at) {
+            return Ok(client.clone());
+        }
+        let reach = Reach {
+            connect_timeout: CONNECT_TIMEOUT.min(provider.config.resilience.timeout),
+            only_public: circumstances.only_public && !provider.config.private_network,
+            idle_max: provider.config.resilience.concurrency,
+        };
+        let client = outbound::provider(reach)
+            .map_err(|error| Trouble::new(What::Unreachable, error.to_string()))?;
+        self.clients.borrow_mut().insert(at, (Arc::clone(provider), client.clone()));
+        Ok(client)
+    }
+}
+
+/// Whether another token can be had in place of the one that was refused.
+fn is_renewed(provider: &Provider, applied: &Applied) -> bool {
+    let now = Now { wall: clock::now(), steady: clock::steady() };
+    applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(token.clone(), now))
+}
+
+/// Without our own secrets, which some echo.
+fn harmless(incoming: Incoming) -> Incoming {
+    let redactor = redact::current();
+    let mut headers = incoming.headers;
+    for value in headers.values_mut() {
+        if let Some(replaced) = redactor.replaced(value.as_bytes())
+            && let Ok(replaced) = HeaderValue::from_bytes(&replaced)
+        {
+            *value = replaced;
+        }
+    }
+    Incoming { headers, body: redactor.bytes(incoming.body), ..incoming }
+}
+
+/// What an answer says of limits, for everybody.
+fn told(prepared: &Prepared, incoming: &Incoming) {
+    let (now, at) = (clock::instant(), clock::now());
+    let state = &prepared.provider.state;
+    let limits = LimitHeaders { ietf: true, ..LimitHeaders::default() };
+    let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
+    let told = limits.read(&header, at);
+    state.headroom.tell(&told, now);
+    let is_limited = incoming.status == 429;
+    let used_up = told.iter().filter(|told| told.remaining == Some(0));
+    let answered = Answered {
+        status: incoming.status,
+        is_limited,
+        retry_after: header("retry-after").and_then(|text| retry_after(text, at)),
+        resets_in: used_up.filter_map(|told| told.resets_in).max(),
+        otherwise: LIMIT_PAUSE,
+    };
+    if let Some(closed_for) = answered.closes_for() {
+        let part = limits.part(&header, &prepared.operation);
+        state.close(part, closed_for, is_limited, now);
+    }
+}
+
+/// What a call says of the provider, for everybody.
+fn learned(provider: &Provider, pass: Pass, result: &Result<Called, Kept>, began: Instant) {
+    let (now, at) = (clock::instant(), clock::now());
+    let (outcome, code, answered) = match result {
+        Ok(called) => (Some(Outcome::Answered(called.status)), None, true),
+        Err(Kept::Out(trouble)) => {
+            (trouble.outcome(), Some(trouble.what.code()), trouble.status.is_some())
+        }
+        Err(Kept::Later(later)) => (Some(Outcome::Answered(429)), Some(later.what.code()), true),
+    };
+    let Some(outcome) = outcome else { return };
+    let verdict = outcome.verdict();
+    let latency = answered.then(|| now.saturating_duration_since(began));
+    provider.state.health.record(&health::Ended { verdict, latency, code }, now, at);
+    if pass.ended(verdict, &provider.config.resilience.breaker, now) {
+        tracing::error!(service = %provider.name, "`{}` fails too often: no call goes out for {}", provider.name, units::print_duration(provider.config.resilience.breaker.open_for));
+    }
+}
+
+/// A wait that is too long parks the job, or fails the call.
+fn kept_out(prepared: &Prepared, later: Later, circumstances: Circumstances) -> End {
+    let now = clock::instant();
+    let provider = &prepared.provider;
+    if circumstances.may_park && prepared.may_wait {
+        let gap = provider.rates.iter().map(|rate| rate.gap).max().unwrap_or(GAP);
+        let until = provider.state.gate.park_until(&later.part, later.until, gap, now);
+        let reason = format!("{} {}: {}", provider.name, prepared.operation, later.message);
+        return End::Parked { until, reason };
+    }
+    let retry_after = Some(later.until.saturating_duration_since(now));
+    End::Failed(Trouble { retry_after, ..Trouble::new(later.what, later.message) })
+}
+
+/// One line for each call. What the provider said is not in it: it may be about a person.
+fn say(prepared: &Prepared, end: &End, attempt: u32, latency: Duration) {
+    let (service, method) = (&prepared.provider.name, &prepared.operation);
+    let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
+    let took = units::print_duration(latency);
+    match end {
+        End::Called(called) => {
+            let request_id = called.request_id().unwrap_or_default();
+            tracing::info!(%service, %method, success = true, latency_ms, attempt, status = called.status, request_id, "{service} {method}: {} in {took}", called.status);
+        }
+        End::Failed(trouble) => {
+            let (code, message) = (trouble.what.code(), &trouble.message);
+            tracing::warn!(%service, %method, success = false, latency_ms, attempt, status = trouble.status, code, "{service} {method}: {message}");
+        }
+        End::Parked { reason, .. } => {
+            tracing::info!(%service, %method, success = false, latency_ms, attempt, "a job waits: {reason}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! The third parties that scripts call. `Provider` is one of them as config has it, with all that every worker shares of it; `Caller` is one worker's
+//! means of reaching them. The story of one call stands in `call.rs`; each mechanism on its way has a file of its own.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use url::Url;
+
+use self::credentials::Credentials;
+use self::state::State;
+use crate::clock;
+use crate::config;
+use crate::config::{BaseUrl, ProviderKind};
+use crate::script::call::{Headroom, Health};
+use crate::script::providers::Tree;
+use crate::units::Rate;
+
+mod call;
+mod prepared;
+mod request;
+mod answer;
+mod error;
+mod exchange;
+mod credentials;
+mod state;
+mod rate_limit;
+mod places;
+mod gate;
+mod breaker;
+mod outcome;
+mod retry;
+mod retry_after;
+mod limit_headers;
+mod headroom;
+mod health;
+
+pub(crate) use self::call::{Caller, Circumstances, End, Sent};
+pub(crate) use self::error::Trouble;
+pub(crate) use self::prepared::{Prepared, Repeat, operation};
+
+/// One third party, as one generation has it.
+pub(crate) struct Provider {
+    /// As scripts write it.
+    pub(crate) name: Arc<str>,
+    /// Its table.
+    config: config::Provider,
+    /// Where it is; `None`: config names a variable that is not set.
+    base_url: Option<Url>,
+    /// How often it is called: as config says, else as it publishes.
+    rates: Box<[Rate]>,
+    /// What all workers share of it, whatever config says.
+    state: Arc<State>,
+    credentials: Arc<Credentials>,
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("Provider").field(&self.name).finish()
+    }
+}
+
+impl Provider {
+    /// From its table. What is known of it stays known where it is the same as before, and so do its tokens.
+    pub(crate) fn new(config: &config::Provider, before: Option<&Self>) -> Self {
+        let base_url = match &config.base_url {
+            Some(BaseUrl::Known(url)) => Some(url.clone()),
+            Some(BaseUrl::Secret(secret)) => Url::parse(secret.expose()).ok(),
+            Some(BaseUrl::Missing(_)) => None,
+            None => home(config.kind),
+        };
+        let place = base_url.as_ref().map_or("", Url::as_str);
+        let credentials = match before {
+            Some(before) => before.credentials.renewed(config.credentials.as_ref(), place),
+            None => Arc::new(Credentials::new(config.credentials.as_ref(), place)),
+        };
+        let same = |before: &&Self| {
+            before.base_url == base_url && before.config.credentials == config.credentials
+        };
+        let state = before.filter(same).map(|before| Arc::clone(&before.state)).unwrap_or_default();
+        let rates = config.resilience.rate_limit.clone().unwrap_or_default();
+        let name = config.name.as_ref().into();
+        Self { name, config: config.clone(), base_url, rates, state, credentials }
+    }
+
+    /// What scripts may call by name.
+    pub(crate) fn offers(&self) -> Arc<Tree> {
+        Arc::default()
+    }
+
+    /// The variables without which nothing can be called.
+    pub(crate) fn missing(&self) -> Vec<&str> {
+        let url = match &self.config.base_url {
+            Some(BaseUrl::Missing(variable)) => Some(&**variable),
+            _ => None,
+        };
+        let credentials = match &self.config.credentials {
+            Some(config::Credentials::Missing(variables)) => &**variables,
+            _ => &[],
+        };
+        url.into_iter().chain(credentials.iter().map(|variable| &**variable)).collect()
+    }
+
+    /// How it is doing.
+    pub(crate) fn health(&self) -> Health {
+        let now = clock::instant();
+        let report = self.state.health.report(now);
+        let breaker = self.state.breaker(now);
+        let closed = self.state.gate.closed_until(now);
+        let closed = closed.map(|until| until.saturating_duration_since(now));
+        let lately = &report.five_minutes;
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let headroom = self.state.headroom.left(now).into_iter().map(|left| Headroom {
+            of: left.bucket,
+            remaining: left.remaining,
+            limit: left.limit,
+            resets_in_ms: left.resets_in.map(millis),
+            exhausted_in_ms: left.used_up_in.map(millis),
+        });
+        Health {
+            is_healthy: self.missing().is_empty() && report.is_healthy(breaker, closed),
+            calls: lately.calls,
+            success_rate: lately.success_rate,
+            latency_ms: lately.latency_mean.map(millis),
+            p95_ms: lately.latency_p95.map(millis),
+            breaker: breaker.word(),
+            closed_ms: closed.map_or(0, millis),
+            headroom: headroom.collect(),
+            last_error: report.last_error.map(|error| (error.code, error.at)),
+        }
+    }
+}
+
+/// Where an API is that config does not place elsewhere.
+fn home(kind: ProviderKind) -> Option<Url> {
+    let url = match kind {
+        ProviderKind::Clerk => "https://api.clerk.com",
+        ProviderKind::Stripe => "https://api.stripe.com",
+        ProviderKind::OpenAi => "https://api.openai.com/v1",
+        ProviderKind::Http => return None,
+    };
+    Url::parse(url).ok()
+}
