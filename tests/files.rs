@@ -18,25 +18,25 @@ const EDGES: [usize; 6] = [0, 1, 64 * KIB - 1, 64 * KIB, 64 * KIB + 1, 300 * KIB
 
 const SCRIPT: &str = r#"
 const OPEN = #{ auth: "none", max_body: "64MiB" };
-post("/echo", global::OPEN, |req| response(#{ body: req.bytes }));
-post("/about", global::OPEN, |req| #{
+post("/echo", OPEN, |req| response(#{ body: req.bytes }));
+post("/about", OPEN, |req| #{
     size: req.bytes.size, type: req.bytes.content_type, sha256: req.bytes.sha256(), name: req.bytes.name,
     files: req.files.len(),
 });
-post("/file", global::OPEN, |req| req.files[0]);
-post("/form", global::OPEN, |req| #{
+post("/file", OPEN, |req| req.files[0]);
+post("/form", OPEN, |req| #{
     form: req.form,
     files: req.files.map(|file| #{
         field: file.field, name: file.name, type: file.content_type, size: file.size, sha256: file.sha256(),
     }),
 });
-post("/content", global::OPEN, |req| req.files.map(|file| [file.text(), file.bytes().len()]));
-post("/digests", global::OPEN, |req| parallel(req.files, |file| file.sha256()));
-post("/json", global::OPEN, |req| req.json.items.len());
-post("/text", global::OPEN, |req| req.text.len());
-post("/fields", global::OPEN, |req| req.form.keys().len());
-post("/ignored", global::OPEN, |req| "fine");
-post("/caught", global::OPEN, |req| { try { req.files; } catch (error) { return error.message; } });
+post("/content", OPEN, |req| req.files.map(|file| [file.text(), file.bytes().len()]));
+post("/digests", OPEN, |req| parallel(req.files, |file| file.sha256()));
+post("/json", OPEN, |req| req.json.items.len());
+post("/text", OPEN, |req| req.text.len());
+post("/fields", OPEN, |req| req.form.keys().len());
+post("/ignored", OPEN, |req| "fine");
+post("/caught", OPEN, |req| { try { req.files; } catch (error) { return error.message; } });
 post("/once", #{ auth: "none", max_body: "1MiB", idempotency: "idempotency-key" }, |req| response(#{ body: req.bytes }));
 webhook("forms", "*", |event| db.seen.put("form", #{
     form: event.form, data: event.data,

@@ -93,7 +93,8 @@ fn head(part: &Sent, boundary: &str) -> String {
     head
 }
 
-/// What would end the quotes or the line is escaped, and nothing else: most servers take the rest as it is.
+/// What would end the quotes or the line is escaped, and nothing else. Servers do not agree on what a backslash means, so it goes out as browsers
+/// send it.
 fn escaped(name: &str) -> String {
     name.replace('"', "%22").replace('\r', "%0D").replace('\n', "%0A")
 }
@@ -142,7 +143,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_written_is_read_again(
-            fields in prop::collection::vec(("[^\0%]{0,9}", prop::option::of("[a-zé \"]{1,9}"),
+            fields in prop::collection::vec(("[^\0%\\\\]{0,9}", prop::option::of("[a-zé \"]{1,9}"),
                 prop::collection::vec(any::<u8>(), 0..40)), 0..6),
         ) {
             let parts: Vec<Sent> = fields
