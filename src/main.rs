@@ -11,7 +11,6 @@ mod generation;
 mod server;
 mod auth;
 mod webhook;
-mod provider;
 mod inbox;
 mod execution;
 mod provider;

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use reqwest::Client;
 use reqwest::header::HeaderValue;
 
@@ -279,7 +280,8 @@ fn harmless(incoming: Incoming) -> Incoming {
             *value = replaced;
         }
     }
-    Incoming { headers, body: redactor.bytes(incoming.body), ..incoming }
+    let body = redactor.replaced(&incoming.body).map_or(incoming.body, Bytes::from);
+    Incoming { headers, body, ..incoming }
 }
 
 /// What an answer says of limits, for everybody.

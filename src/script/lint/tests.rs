@@ -432,6 +432,7 @@ fn lint_with_providers(source: &str) -> Vec<Frame> {
     let takes = |path: &[&str], params| Takes {
         path: path.iter().map(|name| Box::from(*name)).collect(),
         params,
+        ..Takes::default()
     };
     let stripe = Tree::of([
         ("customers.create", takes(&[], true)),
