@@ -169,24 +169,20 @@ impl Caller {
                 }
                 Ok(outgoing) => exchange::exchange(client, outgoing, bounds)
                     .await
-                    .map(harmless)
                     .map(opened::Answered::Whole),
                 Err(trouble) => Err(trouble.clone()),
             };
             let result = match answered {
                 Ok(opened::Answered::Streaming(opened)) => {
-                    told(prepared, &opened.head);
+                    told(prepared, &opened.head, false);
                     let streaming = Streaming::new(opened, place, prepared);
                     return Ok(Made::Streaming(Box::new(streaming)));
                 }
-                Ok(opened::Answered::Whole(incoming)) => Ok(incoming),
+                Ok(opened::Answered::Whole(incoming)) => Ok(harmless(incoming)),
                 Err(trouble) => Err(trouble),
             };
             drop(place);
-            if let Ok(incoming) = &result {
-                told(prepared, incoming);
-            }
-            let trouble = match result.and_then(|incoming| prepared.judge(&incoming)) {
+            let trouble = match result.and_then(|incoming| judged(prepared, &incoming)) {
                 Ok(called) => return Ok(Made::Called(called)),
                 Err(trouble) => trouble,
             };
@@ -195,8 +191,9 @@ impl Caller {
                 continue;
             }
             let is_repeatable = prepared.is_repeatable(key);
-            // A connection that was closed while it was idle tells only when it is used.
-            if trouble.what == What::Lost && is_repeatable && !repeated_at_once {
+            // A connection that was closed while it was idle tells only when it is used. Where an answer has begun, it was none of those.
+            let may_have_been_idle = trouble.what == What::Lost && trouble.status.is_none();
+            if may_have_been_idle && is_repeatable && !repeated_at_once {
                 repeated_at_once = true;
                 continue;
             }
@@ -204,7 +201,8 @@ impl Caller {
             let failed = Failed {
                 tries: *tries,
                 outcome,
-                is_repeatable,
+                // What a limit has turned away was not done.
+                is_repeatable: is_repeatable || trouble.what == What::RateLimited,
                 retry_after: trouble.retry_after,
                 left: circumstances.deadline.saturating_duration_since(clock::instant()),
             };
@@ -284,15 +282,22 @@ fn harmless(incoming: Incoming) -> Incoming {
     Incoming { headers, body, ..incoming }
 }
 
+/// What an answer comes to. What it says of limits is for everybody, also where it comes with a good status.
+fn judged(prepared: &Prepared, incoming: &Incoming) -> Result<Called, Trouble> {
+    let judged = prepared.judge(incoming);
+    let is_refused = matches!(&judged, Err(trouble) if trouble.what == What::RateLimited);
+    told(prepared, incoming, is_refused || incoming.status == 429);
+    judged
+}
+
 /// What an answer says of limits, for everybody.
-fn told(prepared: &Prepared, incoming: &Incoming) {
+fn told(prepared: &Prepared, incoming: &Incoming, is_limited: bool) {
     let (now, at) = (clock::instant(), clock::now());
     let state = &prepared.provider.state;
     let limits = LimitHeaders { ietf: true, ..LimitHeaders::default() };
     let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
     let told = limits.read(&header, at);
     state.headroom.tell(&told, now);
-    let is_limited = incoming.status == 429;
     let used_up = told.iter().filter(|told| told.remaining == Some(0));
     let answered = Answered {
         status: incoming.status,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::Provider;
@@ -17,7 +17,8 @@ use crate::payload::Payload;
 use crate::script::call::{CallBody, CallOptions, Verb};
 
 /// Headers that a script may not set: they say who calls, or belong to the connection.
-const REFUSED: [&str; 12] = [
+const REFUSED: [&str; 13] = [
+    "accept-encoding",
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -203,6 +204,7 @@ fn plain(value: &serde_json::Value) -> Result<String, Trouble> {
 fn headers(provider: &Provider, options: &CallOptions) -> Result<HeaderMap, Trouble> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     for (name, value) in provider.config.headers.iter().chain(&options.headers) {
         let refused = REFUSED.contains(&&**name);
         let name = HeaderName::try_from(&**name).ok().filter(|_| !refused);
