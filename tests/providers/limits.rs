@@ -71,8 +71,9 @@ fn v10_a_wait_that_is_too_long_is_thrown_and_the_route_says_when_to_come_again()
     let (_project, rhaiway) =
         start(&[("for_ever", &for_ever.url(), TWO_TRIES), ("long", &long.url(), TWO_TRIES)]);
     let told = get(&rhaiway, "/for_ever/get");
-    failed(&told, "RATE_LIMIT_EXCEEDED", "rate limit");
+    failed(&told, "RATE_LIMIT_EXCEEDED", "it answered 429");
     assert_eq!(told["retry_after"], 3600, "an hour at most: {told}");
+    failed(&get(&rhaiway, "/for_ever/get"), "RATE_LIMIT_EXCEEDED", "it has asked for a pause");
 
     let bare = rhaiway.get("/long/bare");
     assert_eq!((bare.status, bare.code().as_str()), (429, "RATE_LIMIT_EXCEEDED"));
