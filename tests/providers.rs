@@ -11,6 +11,7 @@ mod requests;
 mod secrets;
 mod streamed;
 mod tls;
+#[cfg(debug_assertions)]
 mod waiting;
 
 use std::process::Command;

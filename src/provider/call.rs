@@ -16,7 +16,7 @@ use super::breaker::Pass;
 use super::credentials::{Applied, Now};
 use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
-use super::gate::{Answered, Wanted};
+use super::gate::{Answered, CLOSED_MAX, Wanted};
 use super::health;
 use super::limit_headers::LimitHeaders;
 use super::opened::{self, Streaming};
@@ -24,7 +24,7 @@ use super::outcome::Outcome;
 use super::prepared::Prepared;
 use super::retry::{Failed, Next};
 use super::retry_after::retry_after;
-use super::state::{Kept, Later};
+use super::state::{Kept, Later, WAIT_MAX};
 use crate::outbound::{self, Reach};
 use crate::script::call::Called;
 use crate::{clock, redact, units};
@@ -79,6 +79,8 @@ pub(crate) enum End {
         until: Instant,
         /// Why.
         reason: String,
+        /// What it would be as an error.
+        what: What,
     },
 }
 
@@ -206,21 +208,20 @@ impl Caller {
                 retry_after: trouble.retry_after,
                 left: circumstances.deadline.saturating_duration_since(clock::instant()),
             };
-            match failed.next(&settings.retry, clock::chance()) {
-                // A closed gate is waited for where it is asked, or parks the job.
-                Next::Again(_) if trouble.what == What::RateLimited => {}
-                Next::Again(wait) => tokio::time::sleep(wait).await,
-                Next::GiveUp { retry_after }
-                    if trouble.what == What::RateLimited
-                        && circumstances.may_park
-                        && prepared.may_wait =>
-                {
-                    let until = clock::instant() + retry_after.unwrap_or(LIMIT_PAUSE);
-                    return Err(Kept::Later(Later::limited(until)));
+            let next = failed.next(&settings.retry, clock::chance());
+            let is_limited = trouble.what == What::RateLimited;
+            // A provider that names a long pause is not waited for in place (DESIGN §4, rule 12).
+            let is_long = trouble.retry_after.is_some_and(|after| after > WAIT_MAX);
+            match next {
+                // A closed gate is waited for where it is asked.
+                Next::Again(_) if is_limited && !is_long => {}
+                Next::Again(wait) if !is_long => tokio::time::sleep(wait).await,
+                Next::GiveUp { .. } if !is_limited => return Err(out(trouble)),
+                _ if circumstances.may_park && prepared.may_wait => {
+                    let pause = trouble.retry_after.unwrap_or(LIMIT_PAUSE).min(CLOSED_MAX);
+                    return Err(Kept::Later(Later::asked(clock::instant() + pause, trouble.what)));
                 }
-                Next::GiveUp { retry_after } => {
-                    return Err(Kept::Out(Trouble { retry_after, ..trouble }));
-                }
+                _ => return Err(out(trouble)),
             }
         }
     }
@@ -244,6 +245,12 @@ impl Caller {
         self.clients.borrow_mut().insert(at, (Arc::clone(provider), client.clone()));
         Ok(client)
     }
+}
+
+/// It stays an error. What it says of coming again is believed for an hour at most.
+fn out(trouble: Trouble) -> Kept {
+    let retry_after = trouble.retry_after.map(|after| after.min(CLOSED_MAX));
+    Kept::Out(Trouble { retry_after, ..trouble })
 }
 
 /// Whether another token can be had in place of the one that was refused.
@@ -339,7 +346,7 @@ fn kept_out(prepared: &Prepared, later: Later, circumstances: Circumstances) -> 
         let gap = provider.rates.iter().map(|rate| rate.gap).max().unwrap_or(GAP);
         let until = provider.state.gate.park_until(&later.part, later.until, gap, now);
         let reason = format!("{} {}: {}", provider.name, prepared.operation, later.message);
-        return End::Parked { until, reason };
+        return End::Parked { until, reason, what: later.what };
     }
     let retry_after = Some(later.until.saturating_duration_since(now));
     End::Failed(Trouble { retry_after, ..Trouble::new(later.what, later.message) })

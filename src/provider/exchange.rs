@@ -129,6 +129,7 @@ fn redirected(
     let is_safe = matches!(outgoing.method, Method::GET | Method::HEAD);
     match next.filter(same_place).filter(|_| is_safe) {
         Some(next) => Ok(Some(next)),
+        None if outgoing.whole => Ok(None),
         None => {
             let why =
                 if is_safe { "to another place" } else { "a call that is not repeated blindly" };
@@ -200,6 +201,9 @@ async fn within<T>(
 /// What an error of the client says of the outcome.
 fn trouble(error: &reqwest::Error) -> Trouble {
     let cause = outbound::innermost(error);
+    if outbound::is_private(error) {
+        return Trouble::new(What::NotConfigured, format!("it cannot be reached: {cause}"));
+    }
     if error.is_connect() {
         let what = if error.is_timeout() { What::TimedOut } else { What::Unreachable };
         return Trouble::new(what, format!("it cannot be reached: {cause}"));

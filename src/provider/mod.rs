@@ -41,7 +41,7 @@ mod headroom;
 mod health;
 
 pub(crate) use self::call::{Caller, Circumstances, End, Sent};
-pub(crate) use self::error::Trouble;
+pub(crate) use self::error::{Trouble, What};
 pub(crate) use self::opened::{Pieces, Streaming};
 pub(crate) use self::prepared::{Prepared, Repeat, operation};
 

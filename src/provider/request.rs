@@ -65,6 +65,8 @@ pub(super) struct Outgoing {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Content,
+    /// Whatever comes is wanted, also a redirect that is not followed.
+    pub(super) whole: bool,
 }
 
 /// A call put together, without who makes it.

@@ -16,8 +16,8 @@ fn v2_in_production_a_name_that_leads_into_a_private_network_is_refused_unless_c
     let rhaiway = project.start();
     for _time in 0..2 {
         let told = get(&rhaiway, "/refused/get");
-        failed(&told, "SERVICE_UNAVAILABLE", "an address of a private network");
-        failed(&told, "SERVICE_UNAVAILABLE", "`private_network = true`");
+        failed(&told, "CONFIGURATION_ERROR", "an address of a private network");
+        failed(&told, "CONFIGURATION_ERROR", "`private_network = true`");
     }
     assert_eq!(upstream.connections(), 0);
     assert_eq!(get(&rhaiway, "/allowed/get")["got"]["n"], 1);
@@ -50,6 +50,10 @@ fn v14_a_redirect_is_followed_to_the_same_place_only_and_not_for_ever() {
     let told = get(&rhaiway, "/away/get");
     failed(&told, "INVALID_REQUEST", "redirects to another place");
     assert_eq!(told["status"], 302);
+    // Who asks for whatever comes is given the redirect itself.
+    let whole = get(&rhaiway, "/away/whole");
+    assert_eq!((&whole["status"], &whole["body"]), (&302.into(), &serde_json::Value::Null));
+    assert_eq!(whole["headers"]["location"], format!("{}/x", elsewhere.url()));
     assert_eq!(elsewhere.connections(), 0);
 
     failed(&get(&rhaiway, "/circle/get"), "SERVICE_UNAVAILABLE", "5 redirects were followed");

@@ -23,6 +23,7 @@ fn v13_a_key_that_is_echoed_is_nowhere_in_answer_log_and_database() {
     let in_url: String = KEY.replace('+', "%2B").replace('/', "%2F").replace('"', "%22");
     let json = [("content-type", "application/json")];
     let header = [("content-type", "application/json"), ("x-echo", KEY)];
+    let events = [("content-type", "text/event-stream")];
     let of = |bytes: Vec<u8>| Upstream::always(answers(&bytes));
     let upstreams = [
         ("quoted", of(answer("400 Bad Request", &json, format!("{{\"key\":{in_json}}}").as_bytes()))),
@@ -32,6 +33,7 @@ fn v13_a_key_that_is_echoed_is_nowhere_in_answer_log_and_database() {
         // Two hundred bytes are shown, and here they end within the key.
         ("cut", of(answer("500 Oops", &[], format!("{}{KEY}", "x".repeat(190)).as_bytes()))),
         ("streamed", of(answer("403 Forbidden", &json, format!("{{\"key\":{in_json}}}").as_bytes()))),
+        ("events", of(answer("200 OK", &events, format!("data: {in_json}\n\ndata: {{\"error\":{{\"message\":{in_json}}}}}\n\n").as_bytes()))),
         ("lost", Upstream::always(vec![Step::Read, Step::Send(KEY.as_bytes().to_vec())])),
     ];
     let urls: Vec<String> = upstreams.iter().map(|(_, upstream)| upstream.url()).collect();
@@ -42,7 +44,11 @@ fn v13_a_key_that_is_echoed_is_nowhere_in_answer_log_and_database() {
     let streamed = format!(
         "get(\"/stream\", #{{ auth: \"none\" }}, |req| {{ try {{ return streamed.get(\"/thing\", #{{ stream: true }}); }} catch (err) {{ return {TOLD}; }} }});"
     );
-    let script = format!("{}{streamed}{HANDLER}", routes(&names));
+    let read = format!(
+        "get(\"/read\", #{{ auth: \"none\" }}, |req| {{ let seen = []; try {{ for chunk in events.get(\"/thing\", #{{ stream: true }}) {{ seen.push(chunk); }} }} catch (err) {{ return #{{ seen: seen, err: {TOLD} }}; }} }});
+         get(\"/pass\", #{{ auth: \"none\" }}, |req| events.get(\"/thing\", #{{ stream: true }}));\n"
+    );
+    let script = format!("{}{read}{streamed}{HANDLER}", routes(&names));
     let project = Project::with_config(&config(1, "development", &tables), &script);
     let mut command = project.command(&["run"]);
     command.env("PROVIDER_KEY", KEY).env("RUST_LOG", "debug");
@@ -56,7 +62,13 @@ fn v13_a_key_that_is_echoed_is_nowhere_in_answer_log_and_database() {
             heard.extend_from_slice(&answer.body);
         }
     }
-    heard.extend_from_slice(&rhaiway.get("/stream").body);
+    for path in ["/stream", "/read", "/pass"] {
+        let answer = rhaiway.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        heard.extend_from_slice(&answer.body);
+    }
+    assert_eq!(get(&rhaiway, "/read")["seen"][0], "[secret]");
+    assert!(get(&rhaiway, "/read")["err"]["message"].as_str().unwrap().ends_with(": [secret]"));
     assert!(upstreams.iter().all(|(_, upstream)| {
         let asked = upstream.requests();
         asked[0].header("authorization") == Some(&format!("Bearer {KEY}"))

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json as value};
 
-use super::{PATIENT, TWO_TRIES, answers, config, failed, get, routes, start};
+use super::{PATIENT, TWO_TRIES, answers, config, failed, get, routes, start, timed};
 use crate::support::upstream::{Step, Upstream, answer, json};
 use crate::support::{
-    Connection, Project, Rhaiway, clerk_event, event, eventually, render, signed,
+    Clock, Connection, Project, Rhaiway, clerk_event, event, eventually, render,
 };
 
 #[test]
@@ -39,58 +39,72 @@ get("/seen/{id}", #{ auth: "none" }, |req| db.seen.get(req.params.id));
 get("/runs", #{ auth: "none" }, |req| db.counts.get("limited")?.runs ?? 0);
 "#;
 
-fn handling(url: &str, more: &str) -> (Project, Rhaiway) {
+/// How long the pauses of these tests are: no machine is as slow, and the clock is moved by hand.
+const PAUSE: Duration = Duration::from_secs(600);
+
+/// Handlers that call `x`, on clocks that are moved.
+struct Handling {
+    project: Project,
+    clock: Clock,
+    rhaiway: Rhaiway,
+}
+
+fn handling(url: &str, more: &str) -> Handling {
     let script = format!("{}{HANDLERS}", routes(&["x"]));
     let project = Project::with_config(&config(2, "development", &[("x", url, more)]), &script);
-    let rhaiway = project.start();
-    (project, rhaiway)
+    let clock = Clock::new(&project);
+    let rhaiway = clock.start(&project);
+    Handling { project, clock, rhaiway }
 }
 
-fn deliver(rhaiway: &Rhaiway, id: &str, kind: &str) {
-    let body = clerk_event(kind, "user_1", 1);
-    assert_eq!(rhaiway.deliver(&signed(id, body)).status, 200);
-}
+impl Handling {
+    fn deliver(&self, id: &str, kind: &str) {
+        let delivery = self.clock.signed(id, clerk_event(kind, "user_1", 1));
+        assert_eq!(self.rhaiway.deliver(&delivery).status, 200);
+    }
 
-fn wait_for(project: &Project, id: &str, state: &str) -> Value {
-    eventually(&format!("{id} is {state}"), || {
-        event(project, id).filter(|event| event["state"] == state)
-    })
+    fn wait_for(&self, id: &str, state: &str) -> Value {
+        eventually(&format!("{id} is {state}"), || {
+            event(&self.project, id).filter(|event| event["state"] == state)
+        })
+    }
 }
 
 #[test]
 fn rule_12_a_long_wait_for_a_limit_parks_the_job_and_the_others_go_on() {
-    let refusal = answer("429 Slow Down", &[("retry-after", "4")], b"");
+    let refusal = answer("429 Slow Down", &[("retry-after", "600")], b"");
     let upstream = Upstream::start(move |number| match number {
         0 => vec![Step::Read, Step::Send(refusal.clone())],
         _ => answers(&json("{\"n\":1}")),
     });
-    let (project, rhaiway) = handling(&upstream.url(), PATIENT);
-    deliver(&rhaiway, "msg_1", "limited");
-    let parked = wait_for(&project, "msg_1", "parked");
+    let handling = handling(&upstream.url(), PATIENT);
+    handling.deliver("msg_1", "limited");
+    let parked = handling.wait_for("msg_1", "parked");
     let reason = parked["jobs"][0]["error"].as_str().unwrap_or_default();
     assert!(reason.contains("x GET /thing: it has asked for a pause"), "{parked}");
     // While it waits: one that asks the same provider waits too and asks nothing, one that does not want to wait is told, one that asks nobody is done.
-    deliver(&rhaiway, "msg_2", "limited");
-    deliver(&rhaiway, "msg_3", "thrown");
-    deliver(&rhaiway, "msg_4", "other");
-    wait_for(&project, "msg_3", "done");
-    wait_for(&project, "msg_4", "done");
-    wait_for(&project, "msg_2", "parked");
-    let thrown = rhaiway.get("/seen/thrown").json();
+    handling.deliver("msg_2", "limited");
+    handling.deliver("msg_3", "thrown");
+    handling.deliver("msg_4", "other");
+    handling.wait_for("msg_3", "done");
+    handling.wait_for("msg_4", "done");
+    handling.wait_for("msg_2", "parked");
+    let thrown = handling.rhaiway.get("/seen/thrown").json();
     assert_eq!(thrown["code"], "RATE_LIMIT_EXCEEDED");
-    assert!(thrown["after"].as_u64().is_some_and(|after| (1..=4).contains(&after)), "{thrown}");
-    let bare = rhaiway.get("/x/bare");
+    assert!(thrown["after"].as_u64().is_some_and(|after| (1..=600).contains(&after)), "{thrown}");
+    let bare = handling.rhaiway.get("/x/bare");
     assert_eq!((bare.status, bare.code().as_str()), (429, "RATE_LIMIT_EXCEEDED"));
-    assert!(bare.json()["retryAfter"].as_u64().is_some_and(|after| (1..=4).contains(&after)));
+    assert!(bare.json()["retryAfter"].as_u64().is_some_and(|after| (1..=600).contains(&after)));
     assert_eq!(upstream.requests().len(), 1);
-    assert_eq!(rhaiway.get("/runs").text(), "0", "what the parked runs wrote is gone");
+    assert_eq!(handling.rhaiway.get("/runs").text(), "0", "what the parked runs wrote is gone");
 
+    handling.clock.advance(PAUSE);
     for id in ["msg_1", "msg_2"] {
-        let done = wait_for(&project, id, "done");
+        let done = handling.wait_for(id, "done");
         let id = done["id"].as_str().expect("an id");
-        assert_eq!(rhaiway.get(&format!("/seen/{id}")).json()["attempt"], 1, "no attempt is used");
+        assert_eq!(handling.rhaiway.get(&format!("/seen/{id}")).json()["attempt"], 1, "no attempt is used");
     }
-    assert_eq!((upstream.requests().len(), rhaiway.get("/runs").text()), (3, "2"));
+    assert_eq!((upstream.requests().len(), handling.rhaiway.get("/runs").text()), (3, "2"));
 }
 
 #[test]
@@ -100,24 +114,25 @@ fn rule_12_an_open_breaker_parks_the_job_until_it_may_be_tried() {
         _ => answers(&json("{\"n\":1}")),
     });
     let more = format!(
-        "{PATIENT}\nbreaker = {{ min_calls = 1, failure_rate = 0.1, open_for = \"4s\" }}"
+        "{PATIENT}\nbreaker = {{ min_calls = 1, failure_rate = 0.1, open_for = \"10m\" }}"
     );
-    let (project, rhaiway) = handling(&upstream.url(), &more);
-    failed(&get(&rhaiway, "/x/get"), "SERVICE_UNAVAILABLE", "it answered 500");
-    deliver(&rhaiway, "msg_1", "limited");
-    wait_for(&project, "msg_1", "parked");
+    let handling = handling(&upstream.url(), &more);
+    failed(&get(&handling.rhaiway, "/x/get"), "SERVICE_UNAVAILABLE", "it answered 500");
+    handling.deliver("msg_1", "limited");
+    handling.wait_for("msg_1", "parked");
     assert_eq!(upstream.requests().len(), 1);
-    wait_for(&project, "msg_1", "done");
+    handling.clock.advance(PAUSE);
+    handling.wait_for("msg_1", "done");
     assert_eq!(upstream.requests().len(), 2);
 }
 
 #[test]
 fn rule_12_our_own_rate_parks_the_job_too() {
     let upstream = Upstream::always(answers(&json("{\"n\":1}")));
-    let (project, rhaiway) = handling(&upstream.url(), &format!("{PATIENT}\nrate_limit = \"15/min\""));
-    // Four seconds apart.
+    let handling = handling(&upstream.url(), &format!("{PATIENT}\nrate_limit = \"12/h\""));
+    // Five minutes apart.
     for number in 0..20 {
-        let told = get(&rhaiway, "/x/get");
+        let told = get(&handling.rhaiway, "/x/get");
         if told["code"] != value!(null) {
             failed(&told, "RATE_LIMIT_EXCEEDED", "our own `rate_limit`");
             break;
@@ -125,10 +140,36 @@ fn rule_12_our_own_rate_parks_the_job_too() {
         assert!(number < 19, "the rate does not hold");
     }
     let before = upstream.requests().len();
-    deliver(&rhaiway, "msg_1", "limited");
-    wait_for(&project, "msg_1", "parked");
+    handling.deliver("msg_1", "limited");
+    handling.wait_for("msg_1", "parked");
     assert_eq!(upstream.requests().len(), before);
-    wait_for(&project, "msg_1", "done");
+    handling.clock.advance(PAUSE);
+    handling.wait_for("msg_1", "done");
+}
+
+#[test]
+fn rule_12_a_long_pause_of_one_that_fails_parks_the_job_and_is_thrown_in_a_route() {
+    let down = answer("503 Down", &[("retry-after", "600")], b"we are down");
+    let upstream = Upstream::start(move |number| match number {
+        0 => vec![Step::Read, Step::Send(down.clone())],
+        _ => answers(&json("{\"n\":1}")),
+    });
+    let handling = handling(&upstream.url(), TWO_TRIES);
+    handling.deliver("msg_1", "limited");
+    handling.wait_for("msg_1", "parked");
+    let told = get(&handling.rhaiway, "/x/get");
+    failed(&told, "SERVICE_UNAVAILABLE", "it has asked for a pause");
+    assert_eq!(upstream.requests().len(), 1);
+    handling.clock.advance(PAUSE);
+    handling.wait_for("msg_1", "done");
+
+    let down = Upstream::always(answers(&answer("503 Down", &[("retry-after", "30")], b"closed")));
+    let (_project, rhaiway) = start(&[("x", &down.url(), TWO_TRIES)]);
+    let (told, took) = timed(|| get(&rhaiway, "/x/get"));
+    failed(&told, "SERVICE_UNAVAILABLE", "it answered 503: closed");
+    assert_eq!((&told["status"], &told["retry_after"]), (&503.into(), &30.into()));
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    assert_eq!(down.requests().len(), 1);
 }
 
 #[test]
@@ -138,11 +179,11 @@ fn rule_12_a_short_wait_for_a_limit_happens_in_place() {
         0 => [vec![Step::Read, Step::Send(refusal.clone())], answers(&json("{\"n\":1}"))].concat(),
         _ => answers(&json("{\"n\":1}")),
     });
-    let (project, rhaiway) = handling(&upstream.url(), TWO_TRIES);
-    deliver(&rhaiway, "msg_1", "limited");
+    let handling = handling(&upstream.url(), TWO_TRIES);
+    handling.deliver("msg_1", "limited");
     eventually("the first try is made", || (!upstream.requests().is_empty()).then_some(()));
-    while event(&project, "msg_1").is_none_or(|event| event["state"] != "done") {
-        let state = event(&project, "msg_1").map(|event| event["state"].clone());
+    while event(&handling.project, "msg_1").is_none_or(|event| event["state"] != "done") {
+        let state = event(&handling.project, "msg_1").map(|event| event["state"].clone());
         assert!(state != Some(value!("parked")), "it waits in place");
         std::thread::sleep(Duration::from_millis(20));
     }
