@@ -18,7 +18,6 @@ use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
 use super::gate::{Answered, CLOSED_MAX, Wanted};
 use super::health;
-use super::limit_headers::LimitHeaders;
 use super::opened::{self, Streaming};
 use super::outcome::Outcome;
 use super::prepared::Prepared;
@@ -301,7 +300,7 @@ fn judged(prepared: &Prepared, incoming: &Incoming) -> Result<Called, Trouble> {
 fn told(prepared: &Prepared, incoming: &Incoming, is_limited: bool) {
     let (now, at) = (clock::instant(), clock::now());
     let state = &prepared.provider.state;
-    let limits = LimitHeaders { ietf: true, ..LimitHeaders::default() };
+    let limits = &prepared.provider.descriptor.limits;
     let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
     let told = limits.read(&header, at);
     state.headroom.tell(&told, now);
