@@ -89,7 +89,9 @@ fn ended(prepared: &Prepared, sent: &Sent) -> Ended {
             (outcome, trouble.status, Some(trouble.what.code().into()), None)
         }
         End::Parked { .. } if sent.tries == 0 => (CallOutcome::Unsent, None, None, None),
-        End::Parked { what: What::RateLimited, .. } => (CallOutcome::Refused, Some(429), None, None),
+        End::Parked { what: What::RateLimited, .. } => {
+            (CallOutcome::Refused, Some(429), None, None)
+        }
         // Something failed before: whether it was done is not known.
         End::Parked { .. } => (CallOutcome::Failed, None, None, None),
     };

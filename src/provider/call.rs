@@ -168,9 +168,9 @@ impl Caller {
                 Ok(outgoing) if prepared.streams => {
                     opened::open(client, outgoing, bounds, prepared.timeout.is_some()).await
                 }
-                Ok(outgoing) => exchange::exchange(client, outgoing, bounds)
-                    .await
-                    .map(opened::Answered::Whole),
+                Ok(outgoing) => {
+                    exchange::exchange(client, outgoing, bounds).await.map(opened::Answered::Whole)
+                }
                 Err(trouble) => Err(trouble.clone()),
             };
             let result = match answered {

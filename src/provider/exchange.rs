@@ -142,7 +142,8 @@ fn redirected(
 /// An answer as it was asked for: without compression, so that nothing has to be inflated whose size nobody knows before.
 fn plain(response: Response) -> Result<Response, Trouble> {
     let coding = response.headers().get(CONTENT_ENCODING);
-    let is_coded = coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    let is_coded =
+        coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
     if !is_coded || !response.status().is_success() {
         return Ok(response);
     }

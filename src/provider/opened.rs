@@ -16,9 +16,9 @@ use super::places::Place;
 use super::prepared::Prepared;
 use super::request::Outgoing;
 use super::stream::{self as reading, Broken, Reading};
-use crate::{outbound, redact};
 use crate::script::call::{CallError, CalledBody, StreamPart};
 use crate::store::Json;
+use crate::{outbound, redact};
 
 /// What a call for a stream came to.
 pub(super) enum Answered {

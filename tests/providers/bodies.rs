@@ -25,7 +25,9 @@ fn v5_half_an_answer_is_never_a_result() {
 fn v6_bytes_behind_an_answer_are_never_the_next_one_s() {
     let behind = |more: Vec<u8>| {
         Upstream::start(move |number| match number {
-            0 => vec![Step::Read, Step::Send([json("{\"n\":0}"), more.clone()].concat()), Step::Hang],
+            0 => {
+                vec![Step::Read, Step::Send([json("{\"n\":0}"), more.clone()].concat()), Step::Hang]
+            }
             _ => answers(&json("{\"n\":1}")),
         })
     };
@@ -33,7 +35,8 @@ fn v6_bytes_behind_an_answer_are_never_the_next_one_s() {
     let two = behind(json("{\"n\":9}"));
     let after_chunks = Upstream::start(|number| match number {
         0 => {
-            let whole = [chunked_head("application/json"), chunk(b"{\"n\":0}"), chunk(b"")].concat();
+            let whole =
+                [chunked_head("application/json"), chunk(b"{\"n\":0}"), chunk(b"")].concat();
             vec![Step::Read, Step::Send([whole, json("{\"n\":9}")].concat()), Step::Hang]
         }
         _ => answers(&json("{\"n\":1}")),
@@ -70,8 +73,7 @@ fn v7_an_answer_without_measure_ends_at_the_limit_and_memory_stays_flat() {
         Step::Endless(chunk(&[b' '; 65536])),
     ]);
     let old = b"HTTP/1.0 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec();
-    let old =
-        Upstream::always(vec![Step::Read, Step::Send(old), Step::Endless(vec![b' '; 65536])]);
+    let old = Upstream::always(vec![Step::Read, Step::Send(old), Step::Endless(vec![b' '; 65536])]);
     let headers = Upstream::always(vec![
         Step::Read,
         Step::Send(b"HTTP/1.1 200 OK\r\n".to_vec()),

@@ -40,7 +40,8 @@ fn v18_a_success_after_two_failures_is_one_call_with_three_tries() {
     });
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!((&lines[0]["attempt"], &lines[0]["success"]), (&3.into(), &true.into()));
-    project.write("scripts/health.rhai", "get(\"/health\", #{ auth: \"none\" }, |req| x.health());");
+    project
+        .write("scripts/health.rhai", "get(\"/health\", #{ auth: \"none\" }, |req| x.health());");
     let health = eventually("the route is there", || {
         Some(rhaiway.get("/health")).filter(|answer| answer.status == 200)
     });

@@ -70,8 +70,7 @@ fn v3_a_call_that_hangs_ends_at_its_time_out_and_its_connection_is_not_used_agai
         })
     };
     let before_headers = hangs(vec![Step::Read]);
-    let in_headers =
-        hangs(vec![Step::Read, Step::Send(b"HTTP/1.1 200 OK\r\ncontent-le".to_vec())]);
+    let in_headers = hangs(vec![Step::Read, Step::Send(b"HTTP/1.1 200 OK\r\ncontent-le".to_vec())]);
     let in_body = hangs(vec![Step::Read, Step::Send(of_length(100, "{\"a\":"))]);
     let nobody = Unanswering::start();
     let silent = hangs(Vec::new());

@@ -5,14 +5,16 @@ use std::time::Duration;
 use serde_json::{Value, json as value};
 
 use super::{PATIENT, TWO_TRIES, Table, answers, failed, get, post, start, start_with, timed};
-use crate::support::upstream::{Step, Upstream, answer, json};
 use crate::support::now;
+use crate::support::upstream::{Step, Upstream, answer, json};
 
 /// A refusal with these headers, then an answer.
 fn refusing(headers: &[(&str, &str)]) -> Upstream {
     let refusal = answer("429 Too Many Requests", headers, b"{}");
     Upstream::start(move |number| match number {
-        0 => vec![Step::Read, Step::Send(refusal.clone()), Step::Read, Step::Send(json("{\"n\":1}"))],
+        0 => {
+            vec![Step::Read, Step::Send(refusal.clone()), Step::Read, Step::Send(json("{\"n\":1}"))]
+        }
         _ => answers(&json("{\"n\":1}")),
     })
 }
@@ -39,7 +41,11 @@ fn v10_a_refusal_is_waited_for_as_its_retry_after_says() {
         ("twice", &[("retry-after", "0"), ("retry-after", "1800")], 0, 900),
         (
             "nonsense",
-            &[("ratelimit-remaining", "NaN"), ("ratelimit-reset", "-1"), ("x-ratelimit-reset", "0")],
+            &[
+                ("ratelimit-remaining", "NaN"),
+                ("ratelimit-reset", "-1"),
+                ("x-ratelimit-reset", "0"),
+            ],
             900,
             4_000,
         ),
@@ -105,7 +111,8 @@ fn v10_headers_that_make_no_sense_close_nothing_and_are_not_believed() {
 
 #[test]
 fn v11_a_limit_that_one_worker_hears_of_holds_for_all() {
-    let refused = Upstream::always(answers(&answer("429 Slow Down", &[("retry-after", "600")], b"")));
+    let refused =
+        Upstream::always(answers(&answer("429 Slow Down", &[("retry-after", "600")], b"")));
     let down = Upstream::always(answers(&answer("503 Down", &[("retry-after", "600")], b"")));
     // Errors with status 200, as config tells them.
     let body = b"{\"ok\":false,\"error\":\"ratelimited\"}";

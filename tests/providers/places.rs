@@ -37,7 +37,9 @@ fn counting() -> (String, Arc<Counts>) {
                         counts.most.fetch_max(now, Ordering::SeqCst);
                         std::thread::sleep(Duration::from_millis(5));
                         counts.now.fetch_sub(1, Ordering::SeqCst);
-                        _ = stream.get_mut().write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1");
+                        _ = stream
+                            .get_mut()
+                            .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n1");
                     }
                     line.clear();
                 }
@@ -57,8 +59,7 @@ fn v20_a_thousand_calls_are_made_as_many_at_once_as_config_says() {
         list.pad(50, 0);
         parallel(list, |n| x.get(\"/\"), #{ limit: 50 }).len()
     });";
-    let project =
-        Project::with_config(&config(2, "development", &[("x", &url, &more)]), script);
+    let project = Project::with_config(&config(2, "development", &[("x", &url, &more)]), script);
     let rhaiway = project.start();
     std::thread::scope(|scope| {
         let calls: Vec<_> = (0..20).map(|_| scope.spawn(|| rhaiway.get("/many"))).collect();
@@ -78,10 +79,8 @@ fn v20_waiting_for_a_place_ends_at_the_call_s_time_out() {
     let more = format!("{PATIENT}\nconcurrency = 1\ntimeout = \"3s\"");
     let soon = "get(\"/soon\", #{ auth: \"none\" }, |req| x.get(\"/\", #{ timeout: \"200ms\" }));";
     let script = format!("{}{soon}", routes(&["x"]));
-    let project = Project::with_config(
-        &config(1, "development", &[("x", &upstream.url(), &more)]),
-        &script,
-    );
+    let project =
+        Project::with_config(&config(1, "development", &[("x", &upstream.url(), &more)]), &script);
     let rhaiway = project.start();
     std::thread::scope(|scope| {
         let first = scope.spawn(|| get(&rhaiway, "/x/get"));

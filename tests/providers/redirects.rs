@@ -9,8 +9,11 @@ fn v2_in_production_a_name_that_leads_into_a_private_network_is_refused_unless_c
     let upstream = Upstream::always(answers(&json("{\"n\":1}")));
     let (named, numbered) = (upstream.url(), format!("http://{}", upstream.address()));
     let allowed = format!("{PATIENT}\nprivate_network = true");
-    let tables =
-        [("refused", &*named, PATIENT), ("allowed", &*named, &*allowed), ("written", &*numbered, PATIENT)];
+    let tables = [
+        ("refused", &*named, PATIENT),
+        ("allowed", &*named, &*allowed),
+        ("written", &*numbered, PATIENT),
+    ];
     let config = config(1, "production", &tables);
     let project = Project::with_config(&config, &routes(&["refused", "allowed", "written"]));
     let rhaiway = project.start();
@@ -71,7 +74,8 @@ fn v14_a_redirect_is_followed_to_the_same_place_only_and_not_for_ever() {
 #[test]
 fn v14_names_that_only_look_like_the_same_place_are_another() {
     let upstream = Upstream::start(|number| {
-        let to = ["//127.0.0.1/x", "https://localhost/x", "http://localhost:1/x", "http://[bad"][number % 4];
+        let to = ["//127.0.0.1/x", "https://localhost/x", "http://localhost:1/x", "http://[bad"]
+            [number % 4];
         vec![Step::Read, Step::Send(redirect("301 Moved Permanently", to))]
     });
     let (_project, rhaiway) = start(&[("x", &upstream.url(), PATIENT)]);

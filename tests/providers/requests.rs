@@ -27,8 +27,19 @@ fn v23_what_says_who_calls_or_leads_elsewhere_is_refused_and_nothing_is_sent() {
     let none = serde_json::json!({});
     let base = upstream.url();
     for header in [
-        "Authorization", "authorization", "Proxy-Authorization", "Cookie", "Host", "HOST",
-        "Content-Length", "Transfer-Encoding", "Connection", "TE", "Trailer", "Upgrade", "Expect",
+        "Authorization",
+        "authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "Host",
+        "HOST",
+        "Content-Length",
+        "Transfer-Encoding",
+        "Connection",
+        "TE",
+        "Trailer",
+        "Upgrade",
+        "Expect",
         "Accept-Encoding",
     ] {
         let told = ask(&rhaiway, "/thing", serde_json::json!({ header: "1" }));
@@ -66,7 +77,11 @@ fn v23_a_whole_url_may_lead_where_config_says_so_too() {
     let none = serde_json::json!({});
     assert_eq!(ask(&rhaiway, &format!("{}/hooks/1", other.url()), none.clone())["got"]["n"], 2);
     for path in ["/other", "/hooks/../other", "/hooksy"] {
-        failed(&ask(&rhaiway, &format!("{}{path}", other.url()), none.clone()), "INVALID_REQUEST", "");
+        failed(
+            &ask(&rhaiway, &format!("{}{path}", other.url()), none.clone()),
+            "INVALID_REQUEST",
+            "",
+        );
     }
     assert_eq!(other.requests().len(), 1);
 }
@@ -77,7 +92,11 @@ fn s13_what_cannot_be_json_is_an_error_before_anything_is_sent() {
     let rows = [
         ("deep", "let a = []; for i in 0..300 { a = [a]; } x.post(\"/\", #{ json: a })", "127"),
         ("function", "x.post(\"/\", #{ json: #{ a: |y| y } })", "a function cannot be JSON"),
-        ("itself", "let a = #{}; a.f = || a; x.post(\"/\", #{ json: a })", "a function cannot be JSON"),
+        (
+            "itself",
+            "let a = #{}; a.f = || a; x.post(\"/\", #{ json: a })",
+            "a function cannot be JSON",
+        ),
         ("provider", "x.post(\"/\", #{ json: x })", "cannot be"),
         ("number", "x.post(\"/\", #{ json: 0.0 / 0.0 })", "NaN cannot be JSON"),
         ("form", "x.post(\"/\", #{ form: #{ a: [1] } })", "a string, a number or a boolean"),
@@ -87,10 +106,14 @@ fn s13_what_cannot_be_json_is_an_error_before_anything_is_sent() {
     ];
     let script: String = rows
         .iter()
-        .map(|(name, body, _)| format!("get(\"/{name}\", #{{ auth: \"none\" }}, |req| {{ {body} }});\n"))
+        .map(|(name, body, _)| {
+            format!("get(\"/{name}\", #{{ auth: \"none\" }}, |req| {{ {body} }});\n")
+        })
         .collect();
-    let project =
-        Project::with_config(&config(1, "development", &[("x", &upstream.url(), PATIENT)]), &script);
+    let project = Project::with_config(
+        &config(1, "development", &[("x", &upstream.url(), PATIENT)]),
+        &script,
+    );
     let rhaiway = project.start();
     for (name, _, part) in rows {
         let answer = rhaiway.get(&format!("/{name}"));
@@ -107,7 +130,8 @@ fn s13_what_cannot_be_json_is_an_error_before_anything_is_sent() {
 fn s39_a_call_while_a_script_loads_is_refused_with_its_line_and_the_old_version_goes_on() {
     let upstream = Upstream::always(answers(&json("{\"n\":1}")));
     let (project, rhaiway) = calling(&upstream, PATIENT);
-    project.write("scripts/main.rhai", format!("{}\nlet early = 1;\nx.get(\"/thing\");", routes(&[])));
+    project
+        .write("scripts/main.rhai", format!("{}\nlet early = 1;\nx.get(\"/thing\");", routes(&[])));
     let said = rhaiway.wait_for_log("cannot run while");
     assert!(said.contains("main.rhai:3"), "{said}");
     assert_eq!(upstream.connections(), 0);

@@ -2,9 +2,7 @@
 
 use super::{PATIENT, TOLD, Table, answers, config, failed, get, routes};
 use crate::support::upstream::{Step, Upstream, answer, redirect};
-use crate::support::{
-    Project, clerk_event, event, eventually, no_canary, no_canary_below, signed,
-};
+use crate::support::{Project, clerk_event, event, eventually, no_canary, no_canary_below, signed};
 
 /// It looks different in JSON, in a URL and in base64.
 const KEY: &str = "canary+key/of\"providers77";
@@ -26,14 +24,28 @@ fn v13_a_key_that_is_echoed_is_nowhere_in_answer_log_and_database() {
     let events = [("content-type", "text/event-stream")];
     let of = |bytes: Vec<u8>| Upstream::always(answers(&bytes));
     let upstreams = [
-        ("quoted", of(answer("400 Bad Request", &json, format!("{{\"key\":{in_json}}}").as_bytes()))),
+        (
+            "quoted",
+            of(answer("400 Bad Request", &json, format!("{{\"key\":{in_json}}}").as_bytes())),
+        ),
         ("echoed", of(answer("200 OK", &header, format!("[{in_json}]").as_bytes()))),
         ("away", of(redirect("302 Found", &format!("http://elsewhere.example/?key={in_url}")))),
         ("garbled", of(answer("200 OK", &json, KEY.as_bytes()))),
         // Two hundred bytes are shown, and here they end within the key.
         ("cut", of(answer("500 Oops", &[], format!("{}{KEY}", "x".repeat(190)).as_bytes()))),
-        ("streamed", of(answer("403 Forbidden", &json, format!("{{\"key\":{in_json}}}").as_bytes()))),
-        ("events", of(answer("200 OK", &events, format!("data: {in_json}\n\ndata: {{\"error\":{{\"message\":{in_json}}}}}\n\n").as_bytes()))),
+        (
+            "streamed",
+            of(answer("403 Forbidden", &json, format!("{{\"key\":{in_json}}}").as_bytes())),
+        ),
+        (
+            "events",
+            of(answer(
+                "200 OK",
+                &events,
+                format!("data: {in_json}\n\ndata: {{\"error\":{{\"message\":{in_json}}}}}\n\n")
+                    .as_bytes(),
+            )),
+        ),
         ("lost", Upstream::always(vec![Step::Read, Step::Send(KEY.as_bytes().to_vec())])),
     ];
     let urls: Vec<String> = upstreams.iter().map(|(_, upstream)| upstream.url()).collect();
@@ -79,9 +91,7 @@ fn v13_a_key_that_is_echoed_is_nowhere_in_answer_log_and_database() {
 
     let body = clerk_event("user.created", "user_1", 1);
     assert_eq!(rhaiway.deliver(&signed("msg_1", body)).status, 200);
-    eventually("it is dead", || {
-        event(&project, "msg_1").filter(|event| event["state"] == "dead")
-    });
+    eventually("it is dead", || event(&project, "msg_1").filter(|event| event["state"] == "dead"));
     rhaiway.wait_for_log("it said");
     let log = rhaiway.log().join("\n");
     rhaiway.stop();
@@ -115,7 +125,10 @@ fn v28_a_base_url_is_kept_as_documented_or_refused_and_never_shown_with_a_passwo
 #[test]
 fn v28_a_url_that_is_a_secret_is_never_shown_and_a_wrong_one_is_not_configured() {
     let table = |more: &str| {
-        format!("{}\n[providers.x]\nkind = \"http\"\nbase_url_env = \"HOOK\"\n{more}\n", config(1, "development", &[]))
+        format!(
+            "{}\n[providers.x]\nkind = \"http\"\nbase_url_env = \"HOOK\"\n{more}\n",
+            config(1, "development", &[])
+        )
     };
     let upstream = Upstream::always(vec![Step::Read, Step::Reset]);
     let project = Project::with_config(&table(PATIENT), &routes(&["x"]));

@@ -105,7 +105,11 @@ fn v26_where_a_stream_ends_and_what_in_it_is_not_for_scripts() {
         ("twice", row("data: 1\n\ndata: [DONE]\n\ndata: [DONE]\n\n"), PATIENT),
         ("after", row("data: 1\n\ndata: [DONE]\n\ndata: 2\n\n"), PATIENT),
         ("empty", row("data: {\"choices\":[]}\n\ndata: 1\n\ndata: [DONE]\n\n"), PATIENT),
-        ("error", row("data: 1\n\ndata: {\"error\":{\"message\":\"overloaded\"}}\n\ndata: 2\n\n"), PATIENT),
+        (
+            "error",
+            row("data: 1\n\ndata: {\"error\":{\"message\":\"overloaded\"}}\n\ndata: 2\n\n"),
+            PATIENT,
+        ),
         // It says that it is done, and leaves the connection open.
         ("open", open(b"data: 1\n\ndata: [DONE]\n\n", Step::Hang), PATIENT),
     ]);

@@ -6,9 +6,7 @@ use serde_json::{Value, json as value};
 
 use super::{PATIENT, TWO_TRIES, answers, config, failed, get, routes, start, timed};
 use crate::support::upstream::{Step, Upstream, answer, json};
-use crate::support::{
-    Clock, Connection, Project, Rhaiway, clerk_event, event, eventually, render,
-};
+use crate::support::{Clock, Connection, Project, Rhaiway, clerk_event, event, eventually, render};
 
 #[test]
 fn v21_a_run_that_is_cancelled_while_it_waits_makes_no_further_try() {
@@ -102,7 +100,11 @@ fn rule_12_a_long_wait_for_a_limit_parks_the_job_and_the_others_go_on() {
     for id in ["msg_1", "msg_2"] {
         let done = handling.wait_for(id, "done");
         let id = done["id"].as_str().expect("an id");
-        assert_eq!(handling.rhaiway.get(&format!("/seen/{id}")).json()["attempt"], 1, "no attempt is used");
+        assert_eq!(
+            handling.rhaiway.get(&format!("/seen/{id}")).json()["attempt"],
+            1,
+            "no attempt is used"
+        );
     }
     assert_eq!((upstream.requests().len(), handling.rhaiway.get("/runs").text()), (3, "2"));
 }
@@ -113,9 +115,8 @@ fn rule_12_an_open_breaker_parks_the_job_until_it_may_be_tried() {
         0 => vec![Step::Read, Step::Send(answer("500 Oops", &[], b""))],
         _ => answers(&json("{\"n\":1}")),
     });
-    let more = format!(
-        "{PATIENT}\nbreaker = {{ min_calls = 1, failure_rate = 0.1, open_for = \"10m\" }}"
-    );
+    let more =
+        format!("{PATIENT}\nbreaker = {{ min_calls = 1, failure_rate = 0.1, open_for = \"10m\" }}");
     let handling = handling(&upstream.url(), &more);
     failed(&get(&handling.rhaiway, "/x/get"), "SERVICE_UNAVAILABLE", "it answered 500");
     handling.deliver("msg_1", "limited");
