@@ -23,8 +23,8 @@ pub(crate) use eventually::eventually;
 pub(crate) use http::{Connection, Response, render, request};
 pub(crate) use issuer::{ISSUER, KeyServer, PUBLIC_PEM, Publishes, SigningKey, encode};
 pub(crate) use rhaiway::{Project, Rhaiway};
-pub(crate) use stand_in::{StandIn, pay, token};
 pub(crate) use sender::{SECRET, Signed, clerk_event, now, signed, signed_at};
+pub(crate) use stand_in::{StandIn, pay, token};
 
 mod table;
 pub(crate) use table::{check_rows, check_rows_of, logged, routes};

@@ -301,6 +301,16 @@ fn v11_the_example_of_the_documents_loads_and_finds_errors_behind_status_200() {
     assert_eq!(slack.form, built_in("http").form);
 }
 
+#[test]
+fn the_example_of_the_catalogue_gives_its_code() {
+    let page = crate::catalogue::page("E0121").unwrap();
+    let (_, example) = page.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let text = format!("base_url = \"https://x.example\"\n{example}");
+    let told = problems(&text);
+    assert!(matches!(&told[..], [only] if only.starts_with("E0121 3:1 ")), "{told:?}");
+}
+
 /// The problems of a text, each as code, line and column, title and label.
 fn problems(text: &str) -> Vec<String> {
     let frames = Descriptor::read("providers/x.toml", text).expect_err(text);
