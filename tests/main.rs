@@ -17,6 +17,8 @@ mod provider_streams;
 mod files;
 mod auth;
 mod secrets;
+mod journal;
+mod clients;
 mod limits;
 mod callers;
 mod readme;

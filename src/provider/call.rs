@@ -167,10 +167,9 @@ impl Caller {
                 Ok(outgoing) if prepared.streams => {
                     opened::open(client, outgoing, bounds, prepared.timeout.is_some()).await
                 }
-                Ok(outgoing) => exchange::exchange(client, outgoing, bounds)
-                    .await
-                    .map(harmless)
-                    .map(opened::Answered::Whole),
+                Ok(outgoing) => {
+                    exchange::exchange(client, outgoing, bounds).await.map(opened::Answered::Whole)
+                }
                 Err(trouble) => Err(trouble.clone()),
             };
             let result = match answered {
@@ -179,7 +178,7 @@ impl Caller {
                     let streaming = Streaming::new(opened, place, prepared);
                     return Ok(Made::Streaming(Box::new(streaming)));
                 }
-                Ok(opened::Answered::Whole(incoming)) => Ok(incoming),
+                Ok(opened::Answered::Whole(incoming)) => Ok(harmless(incoming)),
                 Err(trouble) => Err(trouble),
             };
             drop(place);
