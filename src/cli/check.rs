@@ -32,22 +32,17 @@ pub(super) fn run(output: &Output, config: &Path, arguments: &Arguments) -> anyh
                 let (webhooks, _) = runtime::webhooks(&config);
                 let flaws = runtime::flaws(&config);
                 frames.extend(flaws.into_iter().map(|flaw| Frame::warning("E0110", flaw)));
-                let (generation, report) = Reloader::new(&config, &webhooks).look();
-                frames.extend(report.problems);
-                frames.extend(
-                    report
-                        .skipped
-                        .iter()
-                        .map(|skipped| Frame::warning("E0227", format!("not loaded: {skipped}"))),
-                );
-                if let Some(generation) = &generation {
-                    frames.extend(without_handlers(generation, &webhooks));
-                    frames.extend(topics::one_sided(generation));
-                    frames.extend(without_index(generation, &config));
+                match Reloader::new(&config, &webhooks) {
+                    Ok(mut reloader) => {
+                        let (found, looked_at) = look(&mut reloader, &config, &webhooks);
+                        frames.extend(found);
+                        (frames, looked_at)
+                    }
+                    Err(problems) => {
+                        frames.extend(problems);
+                        (frames, 0)
+                    }
                 }
-                let looked_at = generation
-                    .map_or(0, |generation| generation.scripts.len() + generation.broken.len());
-                (frames, looked_at)
             }
             Err(frames) => (frames, 0),
         };
@@ -61,6 +56,23 @@ pub(super) fn run(output: &Output, config: &Path, arguments: &Arguments) -> anyh
         output.say(&summary(looked_at, errors, frames.len() - errors));
     }
     Ok(if errors == 0 { Exit::Fine } else { Exit::Failed })
+}
+
+/// What is to be said of all that config and scripts make together, and how many scripts that are.
+fn look(
+    reloader: &mut Reloader,
+    config: &Config,
+    webhooks: &[Arc<Webhook>],
+) -> (Vec<Frame>, usize) {
+    let (generation, report) = reloader.look();
+    let mut frames = report.problems;
+    let skipped = report.skipped.iter();
+    frames.extend(skipped.map(|skipped| Frame::warning("E0227", format!("not loaded: {skipped}"))));
+    let Some(generation) = generation else { return (frames, 0) };
+    frames.extend(without_handlers(&generation, webhooks));
+    frames.extend(topics::one_sided(&generation));
+    frames.extend(without_index(&generation, config));
+    (frames, generation.scripts.len() + generation.broken.len())
 }
 
 fn summary(scripts: usize, errors: usize, warnings: usize) -> String {

@@ -52,12 +52,14 @@ pub(crate) fn load_text(
     let file = read_file(table, &mut report);
     let mut asked = std::mem::take(&mut filled.variables);
     let check = Check { report: &mut report, filled: &filled };
+    let (folder, read_files) = (folder(path), Vec::new());
     let mut build =
-        Build { check, variables, development, how, folder: folder(path), asked: &mut asked };
+        Build { check, variables, development, how, folder, asked: &mut asked, read_files };
     let config = build.config(path, &file);
+    let read_files = build.read_files;
     tell_of_files(variables, &mut report);
     if report.problems.is_empty() {
-        let files = files(path, variables);
+        let files = files(path, variables).into_iter().chain(read_files).collect();
         Ok(Config { variables: asked, notes: report.notes, files, ..config })
     } else {
         Err(report.into_problems())
@@ -123,6 +125,8 @@ pub(super) struct Build<'a> {
     pub(super) folder: &'a Path,
     /// Every variable that is asked for.
     pub(super) asked: &'a mut Vec<Variable>,
+    /// Files that config names and that were read with it.
+    pub(super) read_files: Vec<PathBuf>,
 }
 
 impl Build<'_> {

@@ -87,6 +87,8 @@ pub(super) struct JwtBearer {
 /// How a provider is told who calls.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Credentials {
+    /// `api_key_env`: as the provider's descriptor says.
+    Key(Secret),
     /// `Authorization: Bearer …`.
     Bearer(Secret),
     /// A header of the provider's own.
@@ -189,7 +191,7 @@ pub(super) fn read(
         (Some(key), None) => {
             let shown = one.shown().to_owned();
             (
-                one.secret(&shown, "api_key_env", Some(key), unusable).map(Credentials::Bearer),
+                one.secret(&shown, "api_key_env", Some(key), unusable).map(Credentials::Key),
                 key.span(),
             )
         }
@@ -562,8 +564,15 @@ mod tests {
         let check = Check { report: &mut report, filled: &filled };
         let how = How { development, known_schemes: &[] };
         let folder = Path::new("");
-        let mut build =
-            Build { check, variables: &variables, development, how, folder, asked: &mut asked };
+        let mut build = Build {
+            check,
+            variables: &variables,
+            development,
+            how,
+            folder,
+            asked: &mut asked,
+            read_files: Vec::new(),
+        };
         let provider = Provider { name, shown: "[providers.x]" };
         let read = read(&mut build, provider, table.api_key_env.as_ref(), table.auth.as_ref());
         let said = report.problems.iter().chain(&report.notes).map(|frame| frame.render(false));
@@ -583,7 +592,7 @@ mod tests {
             assert!(!asked.is_empty());
         };
         let (a, b) = (secret("A", "canary-a"), secret("B", "canary-b"));
-        check("api_key_env = \"A\"", Credentials::Bearer(a.clone()));
+        check("api_key_env = \"A\"", Credentials::Key(a.clone()));
         check("auth = { bearer_env = \"A\" }", Credentials::Bearer(a.clone()));
         check(
             "auth = { header = \"X-Api-Key\", value_env = \"A\" }",

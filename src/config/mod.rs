@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
@@ -240,7 +241,7 @@ pub(crate) struct Provider {
     /// That every call carries; names in lower case.
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
     /// The file that names its operations.
-    pub(crate) descriptor: Option<PathBuf>,
+    pub(crate) descriptor: Option<DescriptorFile>,
     /// What tells an error that comes with status 200.
     pub(crate) error_when: Option<ErrorWhen>,
     /// How hard it is called.
@@ -277,6 +278,15 @@ impl ProviderKind {
     pub(crate) fn of(word: &str) -> Option<Self> {
         Self::ALL.iter().find(|(_, known)| *known == word).map(|(kind, _)| *kind)
     }
+}
+
+/// A descriptor of a team's own, as it stands on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct DescriptorFile {
+    /// For messages.
+    pub(crate) path: Box<str>,
+    /// All of it.
+    pub(crate) text: Arc<str>,
 }
 
 /// Where a provider is.

@@ -2,6 +2,7 @@
 //! called, stand beside it (`credentials`, `resilience`).
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::ops::Range;
 
 use toml::{Spanned, Value};
@@ -13,7 +14,7 @@ use super::file;
 use super::read::quoted;
 use super::secret::{Secret, unusable};
 use super::secret_variable::{NoSecret, Wanted};
-use super::{BaseUrl, ErrorWhen, Provider, ProviderKind, credentials, resilience};
+use super::{BaseUrl, DescriptorFile, ErrorWhen, Provider, ProviderKind, credentials, resilience};
 use crate::frame::Frame;
 use crate::json::Pointer;
 
@@ -26,6 +27,8 @@ const ALSO_MAX: usize = 32;
 const HEADERS_MAX: usize = 32;
 /// An answer is held in memory as a whole: what a script's own memory can take.
 const RESPONSE: std::ops::RangeInclusive<u64> = 1 << 10..=1 << 30;
+/// A descriptor is written by people: what is larger is not one.
+const DESCRIPTOR_BYTES_MAX: u64 = 1 << 20;
 /// Where config does not say.
 const RESPONSE_DEFAULT: u64 = 10 << 20;
 
@@ -294,7 +297,8 @@ impl One<'_, '_, '_> {
         headers
     }
 
-    fn descriptor(&mut self, kind: ProviderKind) -> Option<std::path::PathBuf> {
+    /// Read here, so that a change of it is a change of the configuration.
+    fn descriptor(&mut self, kind: ProviderKind) -> Option<DescriptorFile> {
         let must = "the path of a descriptor, such as `\"providers/slack.toml\"`";
         let key = Key { table: &self.shown, name: "descriptor" };
         let (text, span) = self.build.check.text(key, self.table.descriptor.as_ref(), must)?;
@@ -305,7 +309,18 @@ impl One<'_, '_, '_> {
         if text.is_empty() {
             return self.build.check.reject(key, span, must, "this is empty");
         }
-        Some(self.build.beside(text))
+        let path = self.build.beside(text);
+        self.build.read_files.push(path.clone());
+        let too_long = fs::metadata(&path).is_ok_and(|file| file.len() > DESCRIPTOR_BYTES_MAX);
+        let label = match fs::read_to_string(&path) {
+            Ok(_) if too_long => format!("it has more than {DESCRIPTOR_BYTES_MAX} bytes"),
+            Ok(text) => {
+                let path = path.display().to_string().into();
+                return Some(DescriptorFile { path, text: text.into() });
+            }
+            Err(error) => format!("it cannot be read: {error}"),
+        };
+        self.build.check.reject(key, span, must, label)
     }
 
     fn error_when(&mut self) -> Option<ErrorWhen> {

@@ -120,7 +120,7 @@ fn recalled(answer: &CallAnswer) -> Called {
         AnswerKind::Text => CalledBody::Text(text().into()),
         AnswerKind::Bytes => CalledBody::Bytes(answer.body.clone()),
     };
-    Called { status: answer.status, headers: answer.headers.clone(), body }
+    Called { status: answer.status, headers: answer.headers.clone(), body, page: None }
 }
 
 /// The run's generation has what its script was loaded with, so only a version of before can ask for this.

@@ -1,15 +1,19 @@
 //! What an answer comes to: a body by its content type, or an error in the words of the one who made it. What says that it is JSON has to be, and what an
 //! operation answers has to be JSON whatever it says.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use bytes::Bytes;
 use serde_json::Value;
 
+use super::descriptor::Descriptor;
+use super::descriptor::error::Judged;
 use super::error::{Trouble, What, of_status};
 use super::exchange::Incoming;
 use super::retry_after::retry_after;
 use crate::clock;
 use crate::config::ErrorWhen;
-use crate::json::Pointer;
 use crate::script::call::{Called, CalledBody};
 use crate::store::Json;
 
@@ -21,16 +25,27 @@ const ERROR_BODY_BYTES: usize = 64 << 10;
 const SAID_BYTES: usize = 1 << 10;
 
 /// What an answer has to be.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(super) struct Expects {
     /// No status is an error, and status and headers are wanted.
     pub(super) whole: bool,
-    /// JSON, whatever it says of itself.
-    pub(super) json: bool,
-    /// Where an error's sentence for people stands; the first that is there.
-    pub(super) messages: Vec<Pointer>,
-    /// What tells an error that comes with status 200.
+    /// How its body is read.
+    pub(super) body: Form,
+    /// Whose errors it may be.
+    pub(super) descriptor: Arc<Descriptor>,
+    /// Config's own word for errors that come with a good status.
     pub(super) error_when: Option<ErrorWhen>,
+}
+
+/// How a body is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Form {
+    /// By its content type.
+    Any,
+    /// It is JSON, or plain text where it says so.
+    Json,
+    /// As it is.
+    Bytes,
 }
 
 /// Judges one.
@@ -38,83 +53,82 @@ pub(super) fn judge(incoming: &Incoming, expects: &Expects) -> Result<Called, Tr
     if incoming.status >= 400 && !expects.whole {
         return Err(refused(incoming, expects));
     }
-    let body = decoded(incoming, expects)?;
-    if let (CalledBody::Json(json), Some(error_when)) = (&body, &expects.error_when)
+    let body = decoded(incoming, expects.body)?;
+    let errors = &expects.descriptor.errors;
+    if let CalledBody::Json(json) = &body
         && !expects.whole
-        && let Some(trouble) = told_otherwise(incoming, json, error_when)
+        && errors.looks_into_success(expects.error_when.as_ref())
+        && let Some(trouble) = told_otherwise(incoming, json, expects)
     {
         return Err(trouble);
     }
     let headers = incoming.headers.iter().map(|(name, value)| {
         (name.as_str().into(), String::from_utf8_lossy(value.as_bytes()).into())
     });
-    Ok(Called { status: incoming.status, headers: headers.collect(), body })
+    Ok(Called { status: incoming.status, headers: headers.collect(), body, page: None })
 }
 
 /// An error by its status.
 fn refused(incoming: &Incoming, expects: &Expects) -> Trouble {
     let status = incoming.status;
     let body = error_body(incoming);
-    let said = body.as_ref().and_then(|body| said(body, &expects.messages));
-    let header = incoming.headers.get("retry-after").and_then(|value| value.to_str().ok());
+    let value = body.as_ref().and_then(value_of);
+    let judged = expects.descriptor.errors.judge(status, value.as_ref(), None);
+    let what = judged.as_ref().map_or_else(|| of_status(status), |judged| judged.what);
     Trouble {
-        detail: said.or_else(|| shown(&incoming.body)),
+        detail: judged.and_then(said).or_else(|| shown(&incoming.body)),
         body,
-        retry_after: header.and_then(|text| retry_after(text, clock::now())),
-        ..Trouble::new(of_status(status), format!("it answered {status}")).with_status(status)
+        retry_after: wait_of(incoming),
+        ..Trouble::new(what, format!("it answered {status}")).with_status(status)
     }
 }
 
 /// An error that comes with a good status.
-fn told_otherwise(incoming: &Incoming, json: &Json, when: &ErrorWhen) -> Option<Trouble> {
+fn told_otherwise(incoming: &Incoming, json: &Json, expects: &Expects) -> Option<Trouble> {
     let value: Value = serde_json::from_str(&json.0).ok()?;
-    if at(&value, &when.pointer) != Some(&when.equals) {
-        return None;
-    }
-    let text = |pointer: &Option<Pointer>| {
-        at(&value, pointer.as_ref()?).and_then(Value::as_str).map(|text| cut(text, SAID_BYTES))
-    };
-    let code = text(&when.code);
-    let what = match code.as_deref() {
-        Some("ratelimited" | "rate_limited" | "rate_limit_exceeded") => What::RateLimited,
-        _ => What::Refused,
-    };
-    let header = incoming.headers.get("retry-after").and_then(|value| value.to_str().ok());
+    let errors = &expects.descriptor.errors;
+    let judged = errors.judge(incoming.status, Some(&value), expects.error_when.as_ref())?;
+    let message = format!("it answered {} and an error", incoming.status);
+    let what = judged.what;
     Some(Trouble {
-        detail: text(&when.message).or(code),
+        detail: said(judged),
         body: Some(CalledBody::Json(json.clone())),
-        retry_after: header.and_then(|text| retry_after(text, clock::now())),
-        ..Trouble::new(what, format!("it answered {} and an error", incoming.status))
-            .with_status(incoming.status)
+        retry_after: wait_of(incoming),
+        ..Trouble::new(what, message).with_status(incoming.status)
     })
 }
 
-/// The provider's own sentence.
-fn said(body: &CalledBody, messages: &[Pointer]) -> Option<String> {
+fn value_of(body: &CalledBody) -> Option<Value> {
     let CalledBody::Json(json) = body else { return None };
-    let value: Value = serde_json::from_str(&json.0).ok()?;
-    let text = messages.iter().find_map(|pointer| at(&value, pointer)?.as_str())?;
-    Some(cut(text, SAID_BYTES))
+    serde_json::from_str(&json.0).ok()
 }
 
-fn at<'v>(value: &'v Value, pointer: &Pointer) -> Option<&'v Value> {
-    pointer.names().iter().try_fold(value, |value, name| match value {
-        Value::Object(fields) => fields.get(&**name),
-        Value::Array(items) => items.get(name.parse::<usize>().ok()?),
-        _ => None,
-    })
+fn wait_of(incoming: &Incoming) -> Option<Duration> {
+    let header = incoming.headers.get("retry-after").and_then(|value| value.to_str().ok());
+    header.and_then(|text| retry_after(text, clock::now()))
+}
+
+/// The provider's own sentence, else its code.
+fn said(judged: Judged) -> Option<String> {
+    let text = judged.message.or(judged.theirs)?;
+    Some(cut(&text, SAID_BYTES))
 }
 
 /// The body by its content type.
-fn decoded(incoming: &Incoming, expects: &Expects) -> Result<CalledBody, Trouble> {
+fn decoded(incoming: &Incoming, form: Form) -> Result<CalledBody, Trouble> {
+    if form == Form::Bytes {
+        return Ok(CalledBody::Bytes(incoming.body.clone()));
+    }
     let body = without_mark(&incoming.body);
     if body.is_empty() {
         return Ok(CalledBody::Nothing);
     }
     let kind = incoming.content_type();
     let says_json = kind == "application/json" || kind.ends_with("+json");
-    if says_json || expects.json {
-        return json(&body).ok_or_else(|| {
+    if says_json || form == Form::Json {
+        let is_text = kind.starts_with("text/") && kind != "text/html";
+        let read = json(&body).or_else(|| if is_text { text(&body) } else { None });
+        return read.ok_or_else(|| {
             let status = incoming.status;
             let why =
                 if says_json { "though it says so" } else { "as this operation's answers are" };
@@ -172,6 +186,13 @@ mod tests {
     use reqwest::header::{CONTENT_TYPE, HeaderMap};
 
     use super::*;
+    use crate::config::ProviderKind;
+    use crate::json::Pointer;
+
+    fn expects(body: Form) -> Expects {
+        let descriptor = Descriptor::built_in(ProviderKind::Http);
+        Expects { whole: false, body, descriptor, error_when: None }
+    }
 
     fn incoming(status: u16, kind: &str, body: &[u8]) -> Incoming {
         let mut headers = HeaderMap::new();
@@ -190,8 +211,8 @@ mod tests {
 
     #[test]
     fn v8_v9_a_body_is_what_it_says_or_an_error_that_shows_its_beginning() {
-        let plain = Expects::default();
-        let operation = Expects { json: true, ..Expects::default() };
+        let plain = expects(Form::Any);
+        let operation = expects(Form::Json);
         for (kind, body, expected) in [
             ("application/json", &b"{\"a\":1}"[..], "Json(Json(\"{\\\"a\\\":1}\"))"),
             ("application/problem+json; charset=utf-8", b"[]", "Json(Json(\"[]\"))"),
@@ -214,6 +235,9 @@ mod tests {
             assert_eq!(told(200, kind, body, &plain), expected, "{kind}");
         }
         assert_eq!(told(200, "text/plain", b"{}", &operation), "Json(Json(\"{}\"))");
+        assert_eq!(told(200, "text/plain", b"Hello", &operation), "Text(\"Hello\")");
+        let bytes = expects(Form::Bytes);
+        assert_eq!(told(200, "application/json", b"{}", &bytes), "Bytes(b\"{}\")");
         let html = told(200, "text/html", b"<html>", &operation);
         assert!(html.starts_with("SERVICE_UNAVAILABLE"), "{html}");
     }
@@ -227,7 +251,7 @@ mod tests {
             code: Some(pointer("/error")),
             message: None,
         };
-        let expects = Expects { error_when: Some(when), ..Expects::default() };
+        let expects = Expects { error_when: Some(when), ..expects(Form::Any) };
         let check = |body: &str, expected: &str| {
             assert_eq!(told(200, "application/json", body.as_bytes(), &expects), expected);
         };

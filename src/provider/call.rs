@@ -18,7 +18,6 @@ use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
 use super::gate::{Answered, Wanted};
 use super::health;
-use super::limit_headers::LimitHeaders;
 use super::opened::{self, Streaming};
 use super::outcome::Outcome;
 use super::prepared::Prepared;
@@ -287,7 +286,7 @@ fn harmless(incoming: Incoming) -> Incoming {
 fn told(prepared: &Prepared, incoming: &Incoming) {
     let (now, at) = (clock::instant(), clock::now());
     let state = &prepared.provider.state;
-    let limits = LimitHeaders { ietf: true, ..LimitHeaders::default() };
+    let limits = &prepared.provider.descriptor.limits;
     let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
     let told = limits.read(&header, at);
     state.headroom.tell(&told, now);

@@ -150,8 +150,9 @@ impl Trouble {
             What::Lost | What::Garbled => Some(Outcome::Broken),
             What::TimedOut => Some(Outcome::TimedOut),
             What::RateLimited => Some(Outcome::Answered(429)),
-            What::BadCall | What::OverLimit | What::OverBudget | What::BreakerOpen => None,
+            What::BadCall | What::OverLimit | What::BreakerOpen => None,
             What::NotConfigured
+            | What::OverBudget
             | What::Refused
             | What::NotFound
             | What::Conflict
@@ -182,7 +183,7 @@ pub(crate) fn of_status(status: u16) -> What {
     match status {
         401 => What::NotConfigured,
         404 | 410 => What::NotFound,
-        409 => What::Conflict,
+        409 | 412 => What::Conflict,
         408 | 425 | 500.. => What::Failing,
         429 => What::RateLimited,
         _ => What::Refused,

@@ -8,10 +8,12 @@ use std::time::Duration;
 use url::Url;
 
 use self::credentials::Credentials;
+use self::descriptor::{Descriptor, Style};
 use self::state::State;
 use crate::clock;
 use crate::config;
-use crate::config::{BaseUrl, ProviderKind};
+use crate::config::BaseUrl;
+use crate::frame::Frame;
 use crate::script::call::{Headroom, Health};
 use crate::script::providers::Tree;
 use crate::units::Rate;
@@ -21,6 +23,7 @@ mod call;
 mod prepared;
 mod request;
 mod answer;
+mod pages;
 mod error;
 mod exchange;
 mod opened;
@@ -41,9 +44,10 @@ mod headroom;
 mod health;
 
 pub(crate) use self::call::{Caller, Circumstances, End, Sent};
+pub(crate) use self::descriptor::Repeat;
 pub(crate) use self::error::Trouble;
 pub(crate) use self::opened::{Pieces, Streaming};
-pub(crate) use self::prepared::{Prepared, Repeat, operation};
+pub(crate) use self::prepared::{Prepared, operation};
 
 /// One third party, as one generation has it.
 pub(crate) struct Provider {
@@ -55,6 +59,8 @@ pub(crate) struct Provider {
     base_url: Option<Url>,
     /// How often it is called: as config says, else as it publishes.
     rates: Box<[Rate]>,
+    /// What its API looks like.
+    descriptor: Arc<Descriptor>,
     /// What all workers share of it, whatever config says.
     state: Arc<State>,
     credentials: Arc<Credentials>,
@@ -67,31 +73,41 @@ impl fmt::Debug for Provider {
 }
 
 impl Provider {
-    /// From its table. What is known of it stays known where it is the same as before, and so do its tokens.
-    pub(crate) fn new(config: &config::Provider, before: Option<&Self>) -> Self {
+    /// From its table, or everything that is wrong with its own descriptor. What is known of it stays known where it is the same as before, and so
+    /// do its tokens.
+    pub(crate) fn new(
+        config: &config::Provider,
+        before: Option<&Self>,
+    ) -> Result<Self, Vec<Frame>> {
+        let descriptor = match &config.descriptor {
+            Some(file) => Arc::new(Descriptor::read(&file.path, &file.text)?),
+            None => Descriptor::built_in(config.kind),
+        };
         let base_url = match &config.base_url {
             Some(BaseUrl::Known(url)) => Some(url.clone()),
             Some(BaseUrl::Secret(secret)) => Url::parse(secret.expose()).ok(),
             Some(BaseUrl::Missing(_)) => None,
-            None => home(config.kind),
+            None => descriptor.base_url.as_deref().and_then(|url| Url::parse(url).ok()),
         };
         let place = base_url.as_ref().map_or("", Url::as_str);
+        let signs = config.credentials.as_ref().map(|meant| in_style(meant, &descriptor.style));
         let credentials = match before {
-            Some(before) => before.credentials.renewed(config.credentials.as_ref(), place),
-            None => Arc::new(Credentials::new(config.credentials.as_ref(), place)),
+            Some(before) => before.credentials.renewed(signs.as_ref(), place),
+            None => Arc::new(Credentials::new(signs.as_ref(), place)),
         };
         let same = |before: &&Self| {
             before.base_url == base_url && before.config.credentials == config.credentials
         };
         let state = before.filter(same).map(|before| Arc::clone(&before.state)).unwrap_or_default();
-        let rates = config.resilience.rate_limit.clone().unwrap_or_default();
+        let rates =
+            config.resilience.rate_limit.clone().unwrap_or_else(|| descriptor.rate_limit.clone());
         let name = config.name.as_ref().into();
-        Self { name, config: config.clone(), base_url, rates, state, credentials }
+        Ok(Self { name, config: config.clone(), base_url, rates, descriptor, state, credentials })
     }
 
     /// What scripts may call by name.
     pub(crate) fn offers(&self) -> Arc<Tree> {
-        Arc::default()
+        Arc::new(self.descriptor.offers())
     }
 
     /// The variables without which nothing can be called.
@@ -137,13 +153,14 @@ impl Provider {
     }
 }
 
-/// Where an API is that config does not place elsewhere.
-fn home(kind: ProviderKind) -> Option<Url> {
-    let url = match kind {
-        ProviderKind::Clerk => "https://api.clerk.com",
-        ProviderKind::Stripe => "https://api.stripe.com",
-        ProviderKind::OpenAi => "https://api.openai.com/v1",
-        ProviderKind::Http => return None,
-    };
-    Url::parse(url).ok()
+/// An API key, in the way in which the provider takes it.
+fn in_style(credentials: &config::Credentials, style: &Style) -> config::Credentials {
+    let config::Credentials::Key(key) = credentials else { return credentials.clone() };
+    let value = key.clone();
+    match style {
+        Style::Bearer | Style::None => config::Credentials::Bearer(value),
+        Style::Basic => config::Credentials::Basic { user: value, password: None },
+        Style::Header(name) => config::Credentials::Header { name: name.clone(), value },
+        Style::Query(name) => config::Credentials::Query { name: name.clone(), value },
+    }
 }

@@ -13,11 +13,13 @@ use url::Url;
 use super::Provider;
 use super::answer::{self, Expects};
 use super::credentials::Applied;
+use super::descriptor::Repeat;
 use super::error::{Trouble, What};
 use super::exchange::Incoming;
-use super::request::{self, Built, Content, Outgoing};
+use super::pages;
+use super::request::{self, Built, Content, Given, Outgoing};
 use crate::multipart;
-use crate::script::call::{Called, ProviderCall, Target, Verb};
+use crate::script::call::{Called, Page, PageAt, ProviderCall, Target, Verb};
 
 /// One call, taken apart and put together.
 #[derive(Debug)]
@@ -33,6 +35,12 @@ pub(crate) struct Prepared {
     pub(crate) digest: [u8; 32],
     pub(super) timeout: Option<Duration>,
     pub(super) expects: Expects,
+    is_idempotent: bool,
+    repeat: Repeat,
+    /// The operation whose answer is a page of a list.
+    paged: Option<Arc<str>>,
+    /// Which page it asks for.
+    page: Option<PageAt>,
     /// Whether a wait that is too long may park its job.
     pub(super) may_wait: bool,
     /// The answer is wanted as it comes.
@@ -56,16 +64,23 @@ impl Prepared {
             return Err(Trouble::new(What::NotConfigured, "it has no `base_url`"));
         };
         let options = &call.options;
+        let mut paged = None;
         let of = match &call.target {
             Target::Path { method, path, whole } => {
                 request::of_path(provider, base_url, *method, path, *whole, options)?
             }
-            Target::Operation { name, .. } => {
-                let message = format!("there is no operation `{name}`");
-                return Err(Trouble::new(What::BadCall, message));
+            Target::Operation { name, path, params, files } => {
+                let Some(operation) = provider.descriptor.operation(name) else {
+                    let message = format!("there is no operation `{name}`");
+                    return Err(Trouble::new(What::BadCall, message));
+                };
+                let page = call.page.as_ref();
+                let given = Given { path, params: params.as_ref(), files, options, page };
+                paged = operation.page.is_some().then(|| Arc::clone(name));
+                request::of_operation(provider, base_url, operation, &given)?
             }
         };
-        let Built { verb, url, mut headers, body, expects } = of;
+        let Built { verb, url, mut headers, body, expects, is_idempotent, repeat } = of;
         let digest = digest(verb, &url, &headers, &body).await.map_err(|error| {
             Trouble::new(What::BadCall, format!("a file of it cannot be read: {error}"))
         })?;
@@ -91,6 +106,10 @@ impl Prepared {
             digest,
             timeout: options.timeout,
             expects,
+            is_idempotent,
+            repeat,
+            paged,
+            page: call.page.clone(),
             may_wait: options.wait,
             streams: options.stream,
             own_key: options.idempotency_key.clone(),
@@ -109,7 +128,7 @@ impl Prepared {
 
     /// Whether a try may be made again after one whose outcome is not known.
     pub(super) fn is_repeatable(&self, key: Option<&str>) -> bool {
-        self.verb.is_idempotent() || key.is_some() && self.key_header().is_some()
+        self.is_idempotent || key.is_some() && self.key_header().is_some()
     }
 
     /// As it goes out.
@@ -139,7 +158,19 @@ impl Prepared {
 
     /// What an answer comes to.
     pub(super) fn judge(&self, incoming: &Incoming) -> Result<Called, Trouble> {
-        answer::judge(incoming, &self.expects)
+        let mut called = answer::judge(incoming, &self.expects)?;
+        called.page = self.page_of(incoming, &called).map(Box::new);
+        Ok(called)
+    }
+
+    fn page_of(&self, incoming: &Incoming, called: &Called) -> Option<Page> {
+        let operation = self.provider.descriptor.operation(self.paged.as_ref()?)?;
+        let described = operation.page.as_ref()?;
+        let size = described.size.as_ref().and_then(|size| {
+            let mut fields = self.url.query_pairs();
+            fields.find(|(name, _)| **name == *size.param)?.1.parse().ok()
+        });
+        pages::found(described, &called.body, &incoming.headers, self.page.as_ref(), size)
     }
 
     /// The quota that it counts for, where its descriptor names one.
@@ -149,17 +180,18 @@ impl Prepared {
 
     /// How long the provider remembers idempotency keys; `None`: it knows none.
     pub(crate) fn key_ttl(&self) -> Option<Duration> {
-        None
+        request::idempotency(&self.provider, self.verb).map(|known| known.key_ttl)
     }
 
     /// What is done where nobody knows whether it was done, and no key protects it.
     pub(crate) fn repeat(&self) -> Repeat {
-        Repeat::Safe
+        self.repeat
     }
 
     /// The header that carries idempotency keys.
     fn key_header(&self) -> Option<HeaderName> {
-        None
+        let known = request::idempotency(&self.provider, self.verb)?;
+        HeaderName::try_from(&*known.header).ok()
     }
 }
 
@@ -197,15 +229,6 @@ async fn digest(
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What is done with a call of unknown outcome that no key protects.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Repeat {
-    /// It is made again: at least once.
-    Safe,
-    /// Its job ends, and says so: at most once.
-    Stop,
 }
 
 /// What is called, for logs, errors and the journal: no query, which may hold what is nobody's business.

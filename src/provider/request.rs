@@ -10,11 +10,17 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::Provider;
-use super::answer::Expects;
+use super::answer::{self, Expects};
+use super::descriptor::request::{self as described, Asked, Attachment, PartValue, Step};
+use super::descriptor::{
+    Answer, Encoding, Form, Idempotency, Next, Operation, Page, Repeat, Stream,
+};
 use super::error::{Trouble, What};
+use super::pages;
 use crate::multipart::{Encoded, Sent};
 use crate::payload::Payload;
-use crate::script::call::{CallBody, CallOptions, Verb};
+use crate::script::call::{CallBody, CallOptions, PageAt, PagePlace, Verb};
+use crate::store::Json;
 
 /// Headers that a script may not set: they say who calls, or belong to the connection.
 const REFUSED: [&str; 12] = [
@@ -74,6 +80,10 @@ pub(super) struct Built {
     pub(super) headers: HeaderMap,
     pub(super) body: Content,
     pub(super) expects: Expects,
+    /// Whether a try that failed may be followed by another, also without a key.
+    pub(super) is_idempotent: bool,
+    /// What is done after an unknown outcome that no key protects.
+    pub(super) repeat: Repeat,
 }
 
 /// A call of a verb.
@@ -86,19 +96,157 @@ pub(super) fn of_path(
     options: &CallOptions,
 ) -> Result<Built, Trouble> {
     let mut url = resolve(base_url, &provider.config.also, path)?;
+    let form = provider.descriptor.form;
     if let Some(query) = &options.query {
-        add_query(&mut url, &query.0)?;
+        add_query(&mut url, &query.0, form)?;
     }
     let mut headers = headers(provider, options)?;
-    let (body, content_type) = body(options.body.as_ref())?;
-    if let Some(content_type) = content_type {
-        let value = HeaderValue::try_from(content_type)
-            .map_err(|_| bad("the content type of this file cannot stand in a header"))?;
-        headers.entry(CONTENT_TYPE).or_insert(value);
+    let (body, content_type) = body(options.body.as_ref(), form)?;
+    add_content_type(&mut headers, content_type)?;
+    let expects = expects(provider, whole, answer::Form::Any);
+    let is_idempotent = verb.is_idempotent();
+    let repeat = if is_idempotent { Repeat::Safe } else { provider.descriptor.repeat };
+    Ok(Built { verb, url, headers, body, expects, is_idempotent, repeat })
+}
+
+/// What a script gives to an operation.
+pub(super) struct Given<'a> {
+    pub(super) path: &'a [Box<str>],
+    pub(super) params: Option<&'a Json>,
+    pub(super) files: &'a [Sent],
+    pub(super) options: &'a CallOptions,
+    pub(super) page: Option<&'a PageAt>,
+}
+
+/// A call of an operation.
+pub(super) fn of_operation(
+    provider: &Provider,
+    base_url: &Url,
+    operation: &Operation,
+    given: &Given<'_>,
+) -> Result<Built, Trouble> {
+    let options = given.options;
+    let params = given.params.map(|params| params.0.to_string());
+    let params = match operation.stream {
+        Some(Stream::OpenaiChat) if options.stream => params.map(with_usage),
+        _ => params,
+    };
+    let asked = Asked {
+        path: given.path.to_vec(),
+        params,
+        files: attachments(given.files),
+        query: options.query.as_ref().map(|query| query.0.to_string()),
+    };
+    let request = provider.descriptor.request(operation, asked);
+    let request = request.map_err(|error| bad(error.to_string()))?;
+    let mut url =
+        Url::parse(&format!("{}{}", base_url.as_str().trim_end_matches('/'), request.path))
+            .map_err(|error| bad(format!("this path makes no URL: {error}")))?;
+    url.set_query(Some(&*request.query).filter(|query| !query.is_empty()));
+    if let (Some(page), Some(described)) = (given.page, &operation.page) {
+        url = page_url(url, page, described, (base_url, &provider.config.also))?;
     }
-    let expects =
-        Expects { whole, error_when: provider.config.error_when.clone(), ..Expects::default() };
-    Ok(Built { verb, url, headers, body, expects })
+    let mut headers = headers(provider, options)?;
+    let (body, content_type) = match request.content {
+        described::Content::None => (Content::Bytes(Bytes::new()), None),
+        described::Content::Bytes { content_type, bytes } => {
+            (Content::Bytes(bytes.into()), Some(content_type.to_owned()))
+        }
+        described::Content::Multipart(parts) => {
+            let sent = parts.into_iter().map(|part| sent(part, given.files));
+            (Content::Parts(sent.collect()), None)
+        }
+    };
+    add_content_type(&mut headers, content_type)?;
+    let form = match operation.answer {
+        Answer::Decoded => answer::Form::Json,
+        Answer::Bytes => answer::Form::Bytes,
+    };
+    Ok(Built {
+        verb: operation.verb,
+        url,
+        headers,
+        body,
+        expects: expects(provider, false, form),
+        is_idempotent: operation.idempotent,
+        repeat: operation.repeat,
+    })
+}
+
+/// Of a page that is not the first.
+fn page_url(
+    mut url: Url,
+    page: &PageAt,
+    described: &Page,
+    (base, also): (&Url, &[Url]),
+) -> Result<Url, Trouble> {
+    let text = match &page.place {
+        PagePlace::Query(param, value) => {
+            // Pages that have numbers would begin elsewhere.
+            let size =
+                described.size.as_ref().filter(|_| !matches!(described.next, Next::Number { .. }));
+            pages::turn(&mut url, param, value, size.map(|size| (&*size.param, size.max)));
+            return Ok(url);
+        }
+        PagePlace::Url(text) => text,
+    };
+    let elsewhere = || {
+        let message = "the next page of its list would be elsewhere than below its `base_url` or one of its `also`, so it was not asked for";
+        Trouble::new(What::Garbled, message)
+    };
+    let next = url.join(text).map_err(|_| elsewhere())?;
+    let has_user = !next.username().is_empty() || next.password().is_some();
+    let allowed = std::iter::once(base).chain(also).any(|prefix| is_below(&next, prefix));
+    if has_user || !allowed { Err(elsewhere()) } else { Ok(next) }
+}
+
+/// The way of idempotency keys with a verb, where the provider knows them.
+pub(super) fn idempotency(provider: &Provider, verb: Verb) -> Option<&Idempotency> {
+    provider.descriptor.idempotency.as_ref().filter(|known| known.verbs.contains(&verb))
+}
+
+fn expects(provider: &Provider, whole: bool, body: answer::Form) -> Expects {
+    let (descriptor, error_when) = (Arc::clone(&provider.descriptor), &provider.config.error_when);
+    Expects { whole, body, descriptor, error_when: error_when.clone() }
+}
+
+/// A stream of a chat says what it used only where it is asked to (OpenAI API reference, `stream_options`). Who has said something of it is obeyed.
+fn with_usage(params: String) -> String {
+    let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_str(&params) else {
+        return params;
+    };
+    fields.entry("stream_options").or_insert_with(|| serde_json::json!({ "include_usage": true }));
+    serde_json::Value::Object(fields).to_string()
+}
+
+/// Where each file stands in the params. Several of one name are a list.
+fn attachments(files: &[Sent]) -> Vec<Attachment> {
+    let of_name = |name: &str| files.iter().filter(|file| *file.field == *name).count();
+    let at = |place: usize, file: &Sent| {
+        let before = files.iter().take(place).filter(|other| other.field == file.field).count();
+        let index = (of_name(&file.field) > 1).then_some(Step::Index(before));
+        let at = std::iter::once(Step::Key(file.field.clone())).chain(index).collect();
+        Attachment { at, file: place }
+    };
+    files.iter().enumerate().map(|(place, file)| at(place, file)).collect()
+}
+
+fn sent(part: described::Part, files: &[Sent]) -> Sent {
+    let field = part.name.into();
+    match part.value {
+        PartValue::Text(text) => {
+            Sent { field, file_name: None, content_type: None, payload: Payload::from(text) }
+        }
+        PartValue::File(file) => Sent { field, ..files[file].clone() },
+    }
+}
+
+fn add_content_type(headers: &mut HeaderMap, kind: Option<String>) -> Result<(), Trouble> {
+    let Some(kind) = kind else { return Ok(()) };
+    let value = HeaderValue::try_from(kind)
+        .map_err(|_| bad("the content type of this file cannot stand in a header"))?;
+    headers.entry(CONTENT_TYPE).or_insert(value);
+    Ok(())
 }
 
 fn bad(message: impl Into<String>) -> Trouble {
@@ -169,41 +317,19 @@ fn is_below(url: &Url, prefix: &Url) -> bool {
     path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-fn add_query(url: &mut Url, object: &str) -> Result<(), Trouble> {
-    let fields: serde_json::Map<String, serde_json::Value> =
-        serde_json::from_str(object).map_err(|_| bad("`query` is a map"))?;
-    let mut pairs = url.query_pairs_mut();
-    for (name, value) in &fields {
-        match value {
-            serde_json::Value::Null => {}
-            serde_json::Value::Array(items) => {
-                for item in items {
-                    pairs.append_pair(name, &plain(item)?);
-                }
-            }
-            value => _ = pairs.append_pair(name, &plain(value)?),
-        }
-    }
+fn add_query(url: &mut Url, object: &str, form: Form) -> Result<(), Trouble> {
+    let mut query = url.query().unwrap_or_default().to_owned();
+    let added = described::add_query(&mut query, object, form);
+    added.map_err(|error| bad(format!("`query`: {error}")))?;
+    url.set_query(Some(&*query).filter(|query| !query.is_empty()));
     Ok(())
-}
-
-/// A value of a form or a query.
-fn plain(value: &serde_json::Value) -> Result<String, Trouble> {
-    match value {
-        serde_json::Value::String(text) => Ok(text.clone()),
-        serde_json::Value::Number(number) => Ok(number.to_string()),
-        serde_json::Value::Bool(flag) => Ok(flag.to_string()),
-        serde_json::Value::Null => Ok(String::new()),
-        serde_json::Value::Array(_) | serde_json::Value::Object(_) => {
-            Err(bad("a value of a query or a form is a string, a number or a boolean"))
-        }
-    }
 }
 
 fn headers(provider: &Provider, options: &CallOptions) -> Result<HeaderMap, Trouble> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
-    for (name, value) in provider.config.headers.iter().chain(&options.headers) {
+    let of_descriptor = provider.descriptor.headers.iter();
+    for (name, value) in of_descriptor.chain(&provider.config.headers).chain(&options.headers) {
         let refused = REFUSED.contains(&&**name);
         let name = HeaderName::try_from(&**name).ok().filter(|_| !refused);
         let value = HeaderValue::try_from(&**value).ok();
@@ -217,7 +343,7 @@ fn headers(provider: &Provider, options: &CallOptions) -> Result<HeaderMap, Trou
     Ok(headers)
 }
 
-fn body(body: Option<&CallBody>) -> Result<(Content, Option<String>), Trouble> {
+fn body(body: Option<&CallBody>, form: Form) -> Result<(Content, Option<String>), Trouble> {
     let plain = |bytes: Bytes, kind: &str| (Content::Bytes(bytes), Some(kind.to_owned()));
     Ok(match body {
         None => (Content::Bytes(Bytes::new()), None),
@@ -225,13 +351,14 @@ fn body(body: Option<&CallBody>) -> Result<(Content, Option<String>), Trouble> {
             plain(Bytes::copy_from_slice(json.0.as_bytes()), "application/json")
         }
         Some(CallBody::Form(object)) => {
-            let fields: serde_json::Map<String, serde_json::Value> =
-                serde_json::from_str(&object.0).map_err(|_| bad("`form` is a map"))?;
-            let mut form = form_urlencoded::Serializer::new(String::new());
-            for (name, value) in &fields {
-                form.append_pair(name, &self::plain(value)?);
+            let params = Some(object.0.to_string());
+            let content = described::content(Encoding::Form, form, params, &[]);
+            match content.map_err(|error| bad(format!("`form`: {error}")))? {
+                described::Content::Bytes { content_type, bytes } => {
+                    plain(bytes.into(), content_type)
+                }
+                _ => (Content::Bytes(Bytes::new()), None),
             }
-            plain(form.finish().into(), "application/x-www-form-urlencoded")
         }
         Some(CallBody::Text(text)) => {
             plain(Bytes::copy_from_slice(text.as_bytes()), "text/plain; charset=utf-8")

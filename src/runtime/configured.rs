@@ -43,13 +43,13 @@ pub(super) struct Configured {
 
 impl Configured {
     /// The configuration of the start, with its webhooks. What it notes was told then.
-    pub(super) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Self {
-        Self {
+    pub(super) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Result<Self, Vec<Frame>> {
+        Ok(Self {
             reread: None,
             started: Arc::clone(config),
             newest: Arc::clone(config),
             webhooks: webhooks.to_vec(),
-            providers: super::providers(config),
+            providers: super::providers(config, |_| None)?,
             auth: Auth::all(&config.auth, &[]).0,
             serving: Arc::clone(config),
             // The first look reads in any case: much may have passed since config was read.
@@ -57,7 +57,7 @@ impl Configured {
             refused: Vec::new(),
             noted: noted(config),
             waiting: Vec::new(),
-        }
+        })
     }
 
     /// From now on it is read again at each look.
@@ -102,9 +102,14 @@ impl Configured {
         // Before reading: what changes from here on is seen as a change at the next look.
         let before = fingerprint(&self.newest.files);
         let read = reread().and_then(|config| self.fit_to_run(config));
+        let read = read.and_then(|config| Ok((self.renewed_providers(&config)?, config)));
         self.fingerprint = before;
         match read {
-            Ok(config) => self.take(config, report),
+            Ok((providers, config)) => {
+                let means_another = self.take(config, report);
+                self.providers = providers;
+                means_another
+            }
             Err(frames) => {
                 if frames != self.refused {
                     let serving = report.generation;
@@ -167,7 +172,6 @@ impl Configured {
         let means_another = !live::changed(&self.newest, &config).is_empty();
         let config = Arc::new(config);
         self.webhooks = self.renewed(&config);
-        self.providers = self.renewed_providers(&config);
         self.auth = Auth::all(&config.auth, &self.auth).0;
         // Even where it means the same: a comment moves the lines that frames point at.
         self.newest = config;
@@ -185,18 +189,20 @@ impl Configured {
     }
 
     /// The providers of a new version; one whose table is the same stays what it is.
-    fn renewed_providers(&self, config: &Config) -> Vec<Arc<Provider>> {
-        let kept = |table: &config::Provider| {
-            let before = self.newest.providers.iter().find(|known| known.name == table.name)?;
-            let same = live::same_provider(before, table);
-            let known = || self.providers.iter().find(|provider| *provider.name == *table.name);
-            same.then(known).flatten().cloned()
+    fn renewed_providers(&self, config: &Config) -> Result<Vec<Arc<Provider>>, Vec<Frame>> {
+        let known = |table: &config::Provider| {
+            self.providers.iter().find(|provider| *provider.name == *table.name).cloned()
         };
-        let made = |table: &config::Provider| {
-            let before = self.providers.iter().find(|known| *known.name == *table.name);
-            Arc::new(Provider::new(table, before.map(|before| &**before)))
-        };
-        config.providers.iter().map(|table| kept(table).unwrap_or_else(|| made(table))).collect()
+        let mut providers = super::providers(config, known)?;
+        for (provider, table) in providers.iter_mut().zip(&config.providers) {
+            let before = self.newest.providers.iter().find(|before| before.name == table.name);
+            if before.is_some_and(|before| live::same_provider(before, table))
+                && let Some(known) = known(table)
+            {
+                *provider = known;
+            }
+        }
+        Ok(providers)
     }
 
     /// The webhooks of a new version; one whose table is the same, in the same file, stays what it is.

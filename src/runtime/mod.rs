@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, oneshot, watch as changes};
 use crate::admin;
 use crate::auth::Auth;
 use crate::clock;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::frame::Frame;
 use crate::generation::Generation;
 use crate::inbox::dispatch::{self, Dispatcher};
@@ -101,9 +101,20 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
     (webhooks, problems)
 }
 
-/// Providers of a config.
-pub(crate) fn providers(config: &Config) -> Vec<Arc<Provider>> {
-    config.providers.iter().map(|declared| Arc::new(Provider::new(declared, None))).collect()
+/// Providers of a config, or everything that is wrong with their descriptors.
+fn providers(
+    config: &Config,
+    before: impl Fn(&config::Provider) -> Option<Arc<Provider>>,
+) -> Result<Vec<Arc<Provider>>, Vec<Frame>> {
+    let mut problems = Vec::new();
+    let mut providers = Vec::new();
+    for declared in &config.providers {
+        match Provider::new(declared, before(declared).as_deref()) {
+            Ok(provider) => providers.push(Arc::new(provider)),
+            Err(frames) => problems.extend(frames),
+        }
+    }
+    if problems.is_empty() { Ok(providers) } else { Err(problems) }
 }
 
 /// What config gives to scripts.
@@ -170,7 +181,13 @@ impl Runtime {
                 .stack_size(worker::STACK_BYTES)
                 .spawn(move || {
                     let _vital = vital;
-                    let mut reloader = Reloader::new(&config, &webhooks);
+                    let mut reloader = match Reloader::new(&config, &webhooks) {
+                        Ok(reloader) => reloader,
+                        Err(frames) => {
+                            _ = sender.send(Err(frames));
+                            return;
+                        }
+                    };
                     let (generation, looked) = reloader.look();
                     report(&looked);
                     let Some(generation) = generation else {

@@ -82,9 +82,9 @@ struct Known {
 
 impl Reloader {
     /// Knows nothing yet; `look` reads.
-    pub(crate) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Self {
-        Self {
-            configured: Configured::new(config, webhooks),
+    pub(crate) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Result<Self, Vec<Frame>> {
+        Ok(Self {
+            configured: Configured::new(config, webhooks)?,
             ambient: Arc::default(),
             loader: Loader::new(config.scripts.memory_budget),
             scripts: BTreeMap::new(),
@@ -93,7 +93,7 @@ impl Reloader {
             said: Vec::new(),
             clash: Vec::new(),
             number: 0,
-        }
+        })
     }
 
     /// From now on config is read again at each look, in this way.

@@ -20,6 +20,8 @@ pub(crate) struct ProviderCall {
     pub(crate) target: Target,
     /// Everything that may be left out.
     pub(crate) options: CallOptions,
+    /// Of a list: which page, where that is not the first.
+    pub(crate) page: Option<PageAt>,
 }
 
 /// What is called.
@@ -168,6 +170,8 @@ pub(crate) struct Called {
     pub(crate) headers: Vec<(Box<str>, Box<str>)>,
     /// Decoded by its content type.
     pub(crate) body: CalledBody,
+    /// Where it is a page of a list.
+    pub(crate) page: Option<Box<Page>>,
 }
 
 impl Called {
@@ -177,6 +181,33 @@ impl Called {
             |(name, _): &&(Box<str>, Box<str>)| matches!(&**name, "request-id" | "x-request-id");
         self.headers.iter().find(named).map(|(_, value)| &**value)
     }
+}
+
+/// One page of a list.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Page {
+    /// The way to its items in the body; none where the body is the list.
+    pub(crate) items: Box<[Box<str>]>,
+    /// Where the list goes on.
+    pub(crate) next: Option<PageAt>,
+}
+
+/// How a page of a list is asked for that is not the first.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PageAt {
+    /// Where it begins.
+    pub(crate) place: PagePlace,
+    /// Items of all pages before it.
+    pub(crate) had: u64,
+}
+
+/// Where a page begins.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PagePlace {
+    /// A field of the query, and its value.
+    Query(Box<str>, Box<str>),
+    /// A URL of its own, as the answer before has named it.
+    Url(Box<str>),
 }
 
 /// An answer's body.

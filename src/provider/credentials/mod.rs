@@ -105,7 +105,7 @@ impl Credentials {
 }
 
 fn way(config: &config::Credentials, base_url: &str) -> Way {
-    use config::Credentials::{Basic, Bearer, Header, Missing, Query, Token};
+    use config::Credentials::{Basic, Bearer, Header, Key, Missing, Query, Token};
     let header = match config {
         Missing(variables) => {
             return Way::Unusable(CredentialsError::NotConfigured { variables: variables.clone() });
@@ -120,7 +120,7 @@ fn way(config: &config::Credentials, base_url: &str) -> Way {
                 Err(error) => Way::Unusable(error),
             };
         }
-        Bearer(secret) => {
+        Key(secret) | Bearer(secret) => {
             in_header(AUTHORIZATION, &format!("Bearer {}", secret.expose()), &secret.variable)
         }
         Header { name, value } => match HeaderName::from_bytes(name.as_bytes()) {

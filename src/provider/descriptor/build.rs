@@ -8,18 +8,21 @@ use std::time::Duration;
 use serde_json::Value as Json;
 use toml::{Spanned, Value};
 
-use super::error::{Code, When};
+use super::error::CODES;
 use super::file::{self, File, Text, Texts};
 use super::price::Price;
 use super::read::Report;
 use super::{
-    Answer, Arrays, Bucket, Descriptor, Dialect, Encoding, Errors, Form, Idempotency, Next, Nulls,
-    Operation, Page, Params, Path, Prices, RateHeaders, Repeat, Size, Stream, Style, Usage, Verb,
-    names,
+    Answer, Arrays, Descriptor, Encoding, Errors, Form, Idempotency, Next, Nulls, Operation, Page,
+    Params, Path, Prices, Repeat, Size, Stream, Style, Usage, names,
 };
+use crate::config::ErrorWhen;
 use crate::frame::nearest;
 use crate::json::Pointer;
-use crate::units::{parse_duration, print_duration};
+use crate::provider::limit_headers::{Bucket, LimitHeaders, Reason};
+use crate::provider::retry_after::Reset;
+use crate::script::call::Verb;
+use crate::units::{Rate, parse_duration, parse_rate, print_duration};
 
 const ENCODINGS: [(&str, Encoding); 3] =
     [("json", Encoding::Json), ("form", Encoding::Form), ("multipart", Encoding::Multipart)];
@@ -35,8 +38,9 @@ const STREAMS: [(&str, Stream); 3] = [
     ("sse", Stream::Sse),
 ];
 const ANSWERS: [(&str, Answer); 2] = [("decoded", Answer::Decoded), ("bytes", Answer::Bytes)];
-const DIALECTS: [(&str, Dialect); 3] =
-    [("durations", Dialect::Durations), ("seconds", Dialect::Seconds), ("epoch", Dialect::Epoch)];
+/// Durations have a unit, so nothing else can be meant.
+const DIALECTS: [(&str, Reset); 3] =
+    [("durations", Reset::Either), ("seconds", Reset::After), ("epoch", Reset::Epoch)];
 const VERBS: [(&str, Verb); 6] = [
     ("GET", Verb::Get),
     ("HEAD", Verb::Head),
@@ -69,18 +73,12 @@ pub(super) fn build(file: File, base: Option<&Descriptor>, report: &mut Report) 
         headers,
         form,
         errors,
-        rate_headers: build.rate_headers(file.rate_headers.as_ref()),
+        limits: build.limits(file.rate_headers.as_ref()),
         idempotency: build.idempotency(file.idempotency.as_ref()),
         repeat,
         rate_limit: build.rate_limit(file.rate_limit.unwrap_or_default()),
         usage: file.usage.map(|usage| build.usage(&usage)),
         prices: file.prices.map(|prices| build.prices(&prices)).unwrap_or_default(),
-        redact: file
-            .redact
-            .unwrap_or_default()
-            .into_iter()
-            .map(|n| n.into_inner().into())
-            .collect(),
         operations: build.operations(file.operations, (encoding, repeat), &pages),
     }
 }
@@ -230,23 +228,23 @@ impl Build<'_> {
         let kind = places(&written.kind, usual.map(|usual| &*usual.kind));
         let mut status = BTreeMap::new();
         for (number, code) in &written.status {
-            let code = self.choice(Some(code), &Code::ALL);
+            let code = self.choice(Some(code), &CODES);
             match number.get_ref().parse::<u16>().ok().filter(|status| (400..600).contains(status))
             {
                 Some(number) => status.extend(code.map(|code| (number, code))),
                 None => self.reject(number.span(), "a status from 400 to 599", ""),
             }
         }
-        let mut codes = BTreeMap::new();
+        let mut codes = usual.map(|usual| usual.codes.clone()).unwrap_or_default();
         for (name, code) in &written.codes {
-            let code = self.choice(Some(code), &Code::ALL);
+            let code = self.choice(Some(code), &CODES);
             codes.extend(code.map(|code| (name.get_ref().as_str().into(), code)));
         }
         let when = file.error_when.as_ref().and_then(|when| self.when(when));
         Errors { message, code, kind, status, codes, when }
     }
 
-    fn when(&mut self, written: &Spanned<file::ErrorWhen>) -> Option<When> {
+    fn when(&mut self, written: &Spanned<file::ErrorWhen>) -> Option<ErrorWhen> {
         let (span, when) = (written.span(), written.get_ref());
         let pointer = self.required(when.pointer.as_ref(), "pointer", &span);
         let pointer = self.pointer(pointer);
@@ -264,12 +262,17 @@ impl Build<'_> {
         });
         let code = self.pointer(when.code.as_ref());
         let message = self.pointer(when.message.as_ref());
-        Some(When { pointer: pointer?, equals: equals?, code, message })
+        Some(ErrorWhen { pointer: pointer?, equals: equals?, code, message })
     }
 
-    fn rate_headers(&mut self, written: Option<&file::RateHeaders>) -> Option<RateHeaders> {
-        let written = written?;
-        let mut buckets = BTreeMap::new();
+    /// The IETF's own headers are looked at in any case.
+    fn limits(&mut self, written: Option<&file::RateHeaders>) -> LimitHeaders {
+        let Some(written) = written else {
+            return LimitHeaders { ietf: true, ..LimitHeaders::default() };
+        };
+        let dialect = self.required(written.dialect.as_ref(), "dialect", &(0..0));
+        let reset_is = self.choice(dialect, &DIALECTS).unwrap_or_default();
+        let mut buckets = Vec::new();
         for (name, bucket) in &written.buckets {
             let (span, bucket) = (bucket.span(), bucket.get_ref());
             let mut header = |written: Option<&Text>, key| {
@@ -279,12 +282,17 @@ impl Build<'_> {
             let limit = header(bucket.limit.as_ref(), "limit");
             let remaining = header(bucket.remaining.as_ref(), "remaining");
             let reset = header(bucket.reset.as_ref(), "reset");
-            if let (Some(limit), Some(remaining), Some(reset)) = (limit, remaining, reset) {
-                buckets.insert(name.as_str().into(), Bucket { limit, remaining, reset });
-            }
+            let name_from = self.header(bucket.name_from.as_ref());
+            let name = name.as_str().into();
+            buckets.push(Bucket { name, name_from, limit, remaining, reset, reset_is });
         }
-        let dialect = self.required(written.dialect.as_ref(), "dialect", &(0..0));
-        Some(RateHeaders { dialect: self.choice(dialect, &DIALECTS)?, buckets })
+        let reason = written.reason.as_ref().and_then(|reason| {
+            let (span, reason) = (reason.span(), reason.get_ref());
+            let header = self.required(reason.header.as_ref(), "header", &span);
+            let operation = reason.operation.iter().map(|word| word.get_ref().as_str().into());
+            Some(Reason { header: self.header(header)?, operation: operation.collect() })
+        });
+        LimitHeaders { buckets, ietf: true, reason }
     }
 
     fn idempotency(&mut self, written: Option<&Spanned<file::Idempotency>>) -> Option<Idempotency> {
@@ -312,18 +320,14 @@ impl Build<'_> {
         Some(Idempotency { header: header?, key_ttl: key_ttl?, verbs })
     }
 
-    /// Their form only; what a limit means is the business of who keeps it.
-    fn rate_limit(&mut self, written: Texts) -> Box<[Box<str>]> {
+    fn rate_limit(&mut self, written: Texts) -> Box<[Rate]> {
         let mut limits = Vec::new();
         for limit in written {
-            let is_rate = limit.get_ref().split_once('/').is_some_and(|(count, span)| {
-                count.parse::<u32>().is_ok_and(|count| count > 0)
-                    && ["s", "m", "min", "h", "d"].contains(&span)
-            });
-            if is_rate {
-                limits.push(limit.into_inner().into());
-            } else {
-                self.reject(limit.span(), "a rate, such as `\"100/s\"`", "");
+            match parse_rate(limit.get_ref()) {
+                Ok(rate) => limits.push(rate),
+                Err(error) => {
+                    self.reject(limit.span(), "a rate, such as `\"100/s\"`", error.to_string());
+                }
             }
         }
         limits.into()
@@ -496,12 +500,15 @@ impl Build<'_> {
         let stream = self.choice(operation.stream.as_ref(), &STREAMS);
         let answer = self.choice(operation.answer.as_ref(), &ANSWERS);
         let verb = verb?;
-        let meaning = verb.meaning();
-        let idempotent = operation.idempotent.unwrap_or(meaning.is_idempotent);
+        if let Some(page) = operation.page.as_ref().filter(|_| verb != Verb::Get) {
+            self.reject(page.span(), "left out where `method` is not `GET`", "");
+        }
+        let has_body = matches!(verb, Verb::Post | Verb::Put | Verb::Patch);
+        let idempotent = operation.idempotent.unwrap_or(verb.is_idempotent());
         Some(Operation {
             verb,
             path: path?,
-            params: params.unwrap_or(if meaning.has_body { Params::Body } else { Params::Query }),
+            params: params.unwrap_or(if has_body { Params::Body } else { Params::Query }),
             encoding: own_encoding.unwrap_or(encoding),
             stream,
             answer: answer.unwrap_or(Answer::Decoded),

@@ -27,8 +27,6 @@ pub(super) struct File {
     pub(super) repeat: Option<Text>,
     /// Published limits, such as `["100/s"]`. Default: none.
     pub(super) rate_limit: Option<Texts>,
-    /// Names of fields that no log shows. Default: none.
-    pub(super) redact: Option<Texts>,
     /// Headers of every call. Default: none.
     pub(super) headers: BTreeMap<Text, Text>,
     /// How lists and nulls are written in forms and queries.
@@ -99,6 +97,8 @@ pub(super) struct RateHeaders {
     pub(super) dialect: Option<Text>,
     /// By what is counted: `requests`, `tokens`.
     pub(super) buckets: BTreeMap<String, Spanned<Bucket>>,
+    /// What tells whether a refusal is about one operation or about all of them. Default: all.
+    pub(super) reason: Option<Spanned<Reason>>,
 }
 
 /// `[rate_headers.buckets.NAME]`
@@ -111,6 +111,18 @@ pub(super) struct Bucket {
     pub(super) remaining: Option<Text>,
     /// The header that says when it is full again. Required.
     pub(super) reset: Option<Text>,
+    /// The header that names it, where one answer tells of one of several. Default: none.
+    pub(super) name_from: Option<Text>,
+}
+
+/// `reason` of `[rate_headers]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Reason {
+    /// The header. Required.
+    pub(super) header: Option<Text>,
+    /// Its values that mean the operation alone.
+    pub(super) operation: Texts,
 }
 
 /// `[idempotency]`

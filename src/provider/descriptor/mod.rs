@@ -3,11 +3,16 @@
 //! `error` (what an answer means), `price` (what it cost). Nothing here does I/O, and nothing asks which provider it is.
 
 use std::collections::BTreeMap;
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
+use super::limit_headers::LimitHeaders;
+use crate::config::ProviderKind;
 use crate::frame::Frame;
 use crate::json::Pointer;
+use crate::script::call::Verb;
+use crate::script::providers::{Takes, Tree};
+use crate::units::Rate;
 
 mod build;
 pub(crate) mod error;
@@ -18,17 +23,12 @@ pub(crate) mod path;
 pub(crate) mod price;
 mod read;
 pub(crate) mod request;
-pub(crate) mod verb;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use self::error::Errors;
 pub(crate) use self::path::Path;
 pub(crate) use self::price::Prices;
-pub(crate) use self::verb::Verb;
-
-/// A descriptor is written by people: what is larger is not one.
-pub(crate) const BYTES_MAX: u64 = 1 << 20;
 
 /// The whole of one.
 #[derive(Clone, Debug)]
@@ -46,19 +46,17 @@ pub(crate) struct Descriptor {
     /// What errors look like.
     pub(crate) errors: Errors,
     /// Where answers tell what is left of the limits.
-    pub(crate) rate_headers: Option<RateHeaders>,
+    pub(crate) limits: LimitHeaders,
     /// How the provider knows a call that comes again; `None`: it does not.
     pub(crate) idempotency: Option<Idempotency>,
     /// What to do after an unknown outcome of a call that no operation describes.
     pub(crate) repeat: Repeat,
-    /// The published limits, as config writes them.
-    pub(crate) rate_limit: Box<[Box<str>]>,
+    /// The published limits.
+    pub(crate) rate_limit: Box<[Rate]>,
     /// Where answers tell what they used.
     pub(crate) usage: Option<Usage>,
     /// What that costs.
     pub(crate) prices: Prices,
-    /// Fields of answers that no log and no journal shows, wherever they stand.
-    pub(crate) redact: Box<[Box<str>]>,
     /// By their dotted names.
     pub(crate) operations: BTreeMap<Box<str>, Operation>,
 }
@@ -248,37 +246,6 @@ pub(crate) enum Next {
     },
 }
 
-/// Where answers tell what is left of the limits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct RateHeaders {
-    /// How they write when a bucket is full again.
-    pub(crate) dialect: Dialect,
-    /// What is counted: `requests`, `tokens`.
-    pub(crate) buckets: BTreeMap<Box<str>, Bucket>,
-}
-
-/// How a header writes when a bucket is full again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Dialect {
-    /// `6m0s`, `120ms`.
-    Durations,
-    /// Seconds from now.
-    Seconds,
-    /// Seconds since 1970.
-    Epoch,
-}
-
-/// The headers of one bucket, in lower case.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Bucket {
-    /// How much there is.
-    pub(crate) limit: Box<str>,
-    /// How much is left.
-    pub(crate) remaining: Box<str>,
-    /// When it is full again.
-    pub(crate) reset: Box<str>,
-}
-
 /// How a provider knows a call that comes again.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Idempotency {
@@ -305,40 +272,54 @@ pub(crate) struct Usage {
     pub(crate) total: Box<[Pointer]>,
 }
 
-/// Those in the binary: what config calls the kind, and its text.
-const BUILT_IN: [(&str, &str); 4] = [
-    ("clerk", include_str!("../descriptors/clerk.toml")),
-    ("stripe", include_str!("../descriptors/stripe.toml")),
-    ("openai", include_str!("../descriptors/openai.toml")),
-    ("http", include_str!("../descriptors/http.toml")),
+/// Those in the binary.
+const BUILT_IN: [(ProviderKind, &str, &str); 4] = [
+    (ProviderKind::Clerk, "clerk", include_str!("../descriptors/clerk.toml")),
+    (ProviderKind::Stripe, "stripe", include_str!("../descriptors/stripe.toml")),
+    (ProviderKind::OpenAi, "openai", include_str!("../descriptors/openai.toml")),
+    (ProviderKind::Http, "http", include_str!("../descriptors/http.toml")),
 ];
 
-static DESCRIPTORS: LazyLock<Box<[(&'static str, Descriptor)]>> = LazyLock::new(|| {
-    let read = |(kind, text): &(&'static str, &str)| {
-        let read = read::read(&format!("{kind}.toml"), text, None);
-        (*kind, read.expect("they are part of the program, and a test reads them"))
+static DESCRIPTORS: LazyLock<Box<[(ProviderKind, Arc<Descriptor>)]>> = LazyLock::new(|| {
+    let read = |(kind, name, text): &(ProviderKind, &str, &str)| {
+        let read = read::read(&format!("{name}.toml"), text, None);
+        let read = read.expect("they are part of the program, and a test reads them");
+        (*kind, Arc::new(read))
     };
     BUILT_IN.iter().map(read).collect()
 });
 
 impl Descriptor {
-    /// The one in the binary that config calls so.
-    pub(crate) fn built_in(kind: &str) -> Option<&'static Self> {
-        DESCRIPTORS.iter().find(|(known, _)| *known == kind).map(|(_, descriptor)| descriptor)
-    }
-
-    /// Every kind that config may name.
-    pub(crate) fn kinds() -> impl Iterator<Item = &'static str> {
-        BUILT_IN.iter().map(|(kind, _)| *kind)
+    /// The one in the binary.
+    pub(crate) fn built_in(kind: ProviderKind) -> Arc<Self> {
+        let found = DESCRIPTORS.iter().find(|(known, _)| *known == kind);
+        Arc::clone(&found.expect("every kind has one").1)
     }
 
     /// One of a team's own: what it leaves open is as in `http.toml`. Or everything that is wrong with it.
     pub(crate) fn read(path: &str, text: &str) -> Result<Self, Vec<Frame>> {
-        read::read(path, text, Self::built_in("http"))
+        read::read(path, text, Some(&Self::built_in(ProviderKind::Http)))
     }
 
     /// The operation with this dotted name.
     pub(crate) fn operation(&self, name: &str) -> Option<&Operation> {
         self.operations.get(name)
+    }
+
+    /// What scripts may call by name.
+    pub(crate) fn offers(&self) -> Tree {
+        Tree::of(self.operations.iter().map(|(name, operation)| (&**name, operation.takes())))
+    }
+}
+
+impl Operation {
+    fn takes(&self) -> Takes {
+        Takes {
+            path: self.path.parameters().map(Into::into).collect(),
+            params: self.params != Params::None,
+            streams: self.stream.is_some(),
+            files: self.params == Params::Body && self.encoding == Encoding::Multipart,
+            is_list: self.page.is_some(),
+        }
     }
 }

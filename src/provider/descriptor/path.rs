@@ -21,17 +21,6 @@ enum Piece {
     Parameter(Box<str>),
 }
 
-/// What a script gives for a path parameter.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Argument {
-    /// A text, or a number as its digits.
-    Text(Box<str>),
-    /// `()`.
-    Absent,
-    /// Something that names nothing: the type, as scripts know it.
-    Other(&'static str),
-}
-
 /// Why a text is no path.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum TemplateError {
@@ -57,17 +46,6 @@ pub(crate) enum PathError {
     /// Nothing in it: the path would be another one.
     #[error("the path parameter `{0}` is empty")]
     Empty(Box<str>),
-    /// `()`, mostly a field that is missing.
-    #[error("the path parameter `{0}` is `()`")]
-    Absent(Box<str>),
-    /// A map, a list, …
-    #[error("the path parameter `{name}` is a {kind}, and not text or a whole number")]
-    NotText {
-        /// Which.
-        name: Box<str>,
-        /// What came.
-        kind: &'static str,
-    },
     /// `.` or `..`, which every URL parser resolves, encoded or not.
     #[error("the path parameter `{0}` would lead to another path")]
     Dots(Box<str>),
@@ -128,7 +106,7 @@ impl Path {
     }
 
     /// The path with these arguments, each inside its segment.
-    pub(crate) fn fill(&self, arguments: &[Argument]) -> Result<String, PathError> {
+    pub(crate) fn fill(&self, arguments: &[Box<str>]) -> Result<String, PathError> {
         let takes = self.parameters().count();
         if takes != arguments.len() {
             return Err(PathError::Count { takes, given: arguments.len() });
@@ -138,7 +116,7 @@ impl Path {
             match piece {
                 Piece::Literal(literal) => path.push_str(literal),
                 Piece::Parameter(name) => {
-                    let argument = arguments.next().unwrap_or(&Argument::Absent);
+                    let argument = arguments.next().map(AsRef::as_ref).unwrap_or_default();
                     path.extend(utf8_percent_encode(text(name, argument)?, SEGMENT));
                 }
             }
@@ -160,16 +138,12 @@ impl fmt::Display for Path {
     }
 }
 
-fn text<'a>(name: &str, argument: &'a Argument) -> Result<&'a str, PathError> {
+fn text<'a>(name: &str, argument: &'a str) -> Result<&'a str, PathError> {
     match argument {
-        Argument::Absent => Err(PathError::Absent(name.into())),
-        Argument::Other(kind) => Err(PathError::NotText { name: name.into(), kind: *kind }),
-        Argument::Text(text) if text.is_empty() => Err(PathError::Empty(name.into())),
-        Argument::Text(text) if text.len() > ARGUMENT_BYTES_MAX => {
-            Err(PathError::TooLong(name.into()))
-        }
-        Argument::Text(text) if matches!(&**text, "." | "..") => Err(PathError::Dots(name.into())),
-        Argument::Text(text) => Ok(text),
+        "" => Err(PathError::Empty(name.into())),
+        "." | ".." => Err(PathError::Dots(name.into())),
+        _ if argument.len() > ARGUMENT_BYTES_MAX => Err(PathError::TooLong(name.into())),
+        _ => Ok(argument),
     }
 }
 
@@ -180,8 +154,7 @@ mod tests {
     use super::*;
 
     fn filled(template: &str, arguments: &[&str]) -> Result<String, PathError> {
-        let arguments: Vec<_> =
-            arguments.iter().map(|text| Argument::Text((*text).into())).collect();
+        let arguments: Vec<Box<str>> = arguments.iter().map(|text| (*text).into()).collect();
         Path::parse(template).unwrap().fill(&arguments)
     }
 
@@ -209,9 +182,6 @@ mod tests {
         assert_eq!(filled("/x/{id}/y", &[".."]), Err(PathError::Dots(name())));
         assert_eq!(filled("/x/{id}{b}", &[".", "."]), Err(PathError::Dots(name())));
         assert_eq!(filled("/x/.{id}", &["."]), Err(PathError::Dots(name())));
-        assert_eq!(path.fill(&[Argument::Absent]), Err(PathError::Absent(name())));
-        let other = PathError::NotText { name: name(), kind: "map" };
-        assert_eq!(path.fill(&[Argument::Other("map")]), Err(other));
         assert_eq!(path.fill(&[]), Err(PathError::Count { takes: 1, given: 0 }));
         assert_eq!(filled("/{id}", &[&"x".repeat(1025)]), Err(PathError::TooLong(name())));
     }

@@ -2,7 +2,7 @@
 //! files are named by their number.
 
 use super::pairs::{PairsError, pairs};
-use super::path::{Argument, PathError};
+use super::path::PathError;
 use super::{Arrays, Descriptor, Encoding, Form, Operation, Params};
 
 /// Bytes of a query: servers refuse a URI of more than 8 to 64 KiB.
@@ -14,7 +14,7 @@ const FORM_BYTES_MAX: usize = 32 << 20;
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     /// Path arguments in their order.
-    pub(crate) path: Vec<Argument>,
+    pub(crate) path: Vec<Box<str>>,
     /// Params as JSON, without the files in them.
     pub(crate) params: Option<String>,
     /// The files that stood in the params.
@@ -210,10 +210,11 @@ fn name_of(at: &[Step], form: Form) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::ProviderKind;
 
     fn asked(kind: &str, operation: &str, path: &[&str], params: Option<&str>) -> Request {
-        let descriptor = Descriptor::built_in(kind).unwrap();
-        let path = path.iter().map(|text| Argument::Text((*text).into())).collect();
+        let descriptor = Descriptor::built_in(ProviderKind::of(kind).unwrap());
+        let path = path.iter().map(|text| (*text).into()).collect();
         let asked = Asked { path, params: params.map(str::to_owned), ..Asked::default() };
         descriptor.request(descriptor.operation(operation).unwrap(), asked).unwrap()
     }
@@ -266,7 +267,7 @@ mod tests {
 
     #[test]
     fn files_become_parts_behind_the_fields() {
-        let openai = Descriptor::built_in("openai").unwrap();
+        let openai = Descriptor::built_in(ProviderKind::OpenAi);
         let edit = openai.operation("images.edit").unwrap();
         let file = |at: &[Step], file| Attachment { at: at.into(), file };
         let asked = || Asked {
@@ -291,7 +292,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_sent_says_why() {
-        let stripe = Descriptor::built_in("stripe").unwrap();
+        let stripe = Descriptor::built_in(ProviderKind::Stripe);
         let told = |operation: &str, asked: Asked| {
             let operation = stripe.operation(operation).unwrap();
             stripe.request(operation, asked).unwrap_err().to_string()

@@ -3,31 +3,38 @@
 
 use serde_json::{Value, json};
 
-use super::error::{Code, Judged, at};
+use super::error::{Judged, at};
 use super::*;
+use crate::provider::error::{What, of_status};
 
-fn built_in(kind: &str) -> &'static Descriptor {
-    Descriptor::built_in(kind).unwrap()
+fn built_in(kind: &str) -> Arc<Descriptor> {
+    Descriptor::built_in(ProviderKind::of(kind).unwrap())
+}
+
+fn kinds() -> impl Iterator<Item = &'static str> {
+    ProviderKind::ALL.iter().map(|(_, word)| *word)
 }
 
 #[test]
 fn every_built_in_descriptor_is_complete() {
-    for kind in Descriptor::kinds() {
+    for kind in kinds() {
         let descriptor = built_in(kind);
         assert!(descriptor.docs.as_ref().unwrap().starts_with("https://"), "{kind}");
         assert!(!descriptor.errors.message.is_empty() && !descriptor.errors.code.is_empty());
         for (name, operation) in &descriptor.operations {
             assert!(operation.doc.starts_with(|c: char| c.is_ascii_uppercase()), "{kind} {name}");
-            let read = operation.verb.meaning().is_read;
-            assert!(!read || operation.idempotent && operation.repeat == Repeat::Safe, "{name}");
+            assert!(
+                !operation.verb.is_safe()
+                    || operation.idempotent && operation.repeat == Repeat::Safe,
+                "{name}"
+            );
             assert!(operation.page.is_none() || operation.verb == Verb::Get, "{name}");
             let last = name.rsplit('.').next().unwrap();
             assert!(last != "list" || operation.page.is_some(), "{kind} {name} has no pages");
         }
     }
-    let counts = Descriptor::kinds().map(|kind| built_in(kind).operations.len());
+    let counts = kinds().map(|kind| built_in(kind).operations.len());
     assert_eq!(counts.collect::<Vec<_>>(), [144, 181, 60, 0]);
-    assert!(Descriptor::built_in("slack").is_none());
 }
 
 #[test]
@@ -50,7 +57,8 @@ fn operations_are_asked_as_the_references_say() {
         ("openai", "audio.transcriptions.create", Verb::Post, "/audio/transcriptions"),
         ("openai", "files.content", Verb::Get, "/files/{file_id}/content"),
     ] {
-        let operation = built_in(kind).operation(name).unwrap_or_else(|| panic!("{name}"));
+        let descriptor = built_in(kind);
+        let operation = descriptor.operation(name).unwrap_or_else(|| panic!("{name}"));
         assert_eq!((operation.verb, operation.path.to_string().as_str()), (verb, path), "{name}");
     }
     let repeat = |kind: &str, name: &str| built_in(kind).operation(name).unwrap().repeat;
@@ -58,16 +66,17 @@ fn operations_are_asked_as_the_references_say() {
     assert_eq!(repeat("openai", "chat.completions.create"), Repeat::Safe);
     assert_eq!(repeat("clerk", "users.create"), Repeat::Stop);
     assert_eq!(built_in("http").repeat, Repeat::Safe);
-    let idempotency = built_in("stripe").idempotency.as_ref().unwrap();
+    let stripe = built_in("stripe");
+    let idempotency = stripe.idempotency.as_ref().unwrap();
     assert_eq!(idempotency.key_ttl, Duration::from_secs(86_400));
     assert_eq!((&*idempotency.header, &*idempotency.verbs), ("idempotency-key", &[Verb::Post][..]));
 }
 
 /// Whose, with which status and body; our code, theirs, and what the message holds.
-fn judge(kind: &str, status: u16, body: &Value, expected: Option<(Code, &str, &str)>) {
-    let judged = built_in(kind).errors.judge(status, Some(body));
+fn judge(kind: &str, status: u16, body: &Value, expected: Option<(What, &str, &str)>) {
+    let judged = built_in(kind).errors.judge(status, Some(body), None);
     let Some((code, theirs, message)) = expected else { return assert_eq!(judged, None) };
-    let Judged { code: found, theirs: code_found, message: text, .. } =
+    let Judged { what: found, theirs: code_found, message: text, .. } =
         judged.unwrap_or_else(|| panic!("{body}"));
     assert_eq!((found, code_found.as_deref()), (code, Some(theirs)), "{body}");
     assert!(text.as_deref().unwrap_or_default().contains(message), "{text:?}");
@@ -85,42 +94,42 @@ fn clerks_published_errors_are_understood() {
             "resource_not_found",
             "not found",
             "No user was found with id user_1",
-            Code::NotFound,
+            What::NotFound,
         ),
         (
             401,
             "authentication_invalid",
             "Invalid authentication",
             "Unable to authenticate the request",
-            Code::ConfigurationError,
+            What::NotConfigured,
         ),
         (
             422,
             "form_identifier_exists",
             "taken",
             "That email address is taken. Please try another.",
-            Code::InvalidRequest,
+            What::Refused,
         ),
         (
             403,
             "authorization_invalid",
             "Unauthorized request",
             "You are not authorized",
-            Code::InvalidRequest,
+            What::Refused,
         ),
         (
             429,
             "too_many_requests",
             "Too many requests",
             "Too many requests. Please try again in a bit.",
-            Code::RateLimitExceeded,
+            What::RateLimited,
         ),
         (
             500,
             "internal_clerk_error",
             "Oops",
             "There was an internal error on our servers",
-            Code::ServiceUnavailable,
+            What::Failing,
         ),
     ] {
         judge("clerk", status, &error(code, short, long), Some((expected, code, long)));
@@ -135,7 +144,7 @@ fn stripes_published_errors_are_understood() {
             402,
             json!({ "error": { "code": "card_declined", "decline_code": "insufficient_funds",
                 "message": "Your card has insufficient funds.", "param": "", "type": "card_error" } }),
-            Code::InvalidRequest,
+            What::Refused,
             "card_declined",
             "insufficient funds",
         ),
@@ -143,7 +152,7 @@ fn stripes_published_errors_are_understood() {
             404,
             json!({ "error": { "code": "resource_missing", "message": "No such customer: 'cus_x'",
                 "param": "customer", "type": "invalid_request_error" } }),
-            Code::NotFound,
+            What::NotFound,
             "resource_missing",
             "No such customer",
         ),
@@ -151,7 +160,7 @@ fn stripes_published_errors_are_understood() {
             400,
             json!({ "error": { "message": "Keys for idempotent requests can only be used with the same parameters they were first used with.",
                 "type": "idempotency_error" } }),
-            Code::Conflict,
+            What::Conflict,
             "idempotency_error",
             "same parameters",
         ),
@@ -159,7 +168,7 @@ fn stripes_published_errors_are_understood() {
             409,
             json!({ "error": { "code": "idempotency_key_in_use", "message": "There is currently another in-progress request",
                 "type": "invalid_request_error" } }),
-            Code::Conflict,
+            What::Conflict,
             "idempotency_key_in_use",
             "in-progress",
         ),
@@ -167,21 +176,21 @@ fn stripes_published_errors_are_understood() {
             429,
             json!({ "error": { "code": "rate_limit", "message": "Too many requests in a period of time.",
                 "type": "invalid_request_error" } }),
-            Code::RateLimitExceeded,
+            What::RateLimited,
             "rate_limit",
             "Too many",
         ),
         (
             401,
             json!({ "error": { "message": "Invalid API Key provided: sk_test_****", "type": "invalid_request_error" } }),
-            Code::ConfigurationError,
+            What::NotConfigured,
             "invalid_request_error",
             "Invalid API Key",
         ),
         (
             500,
             json!({ "error": { "message": "An error occurred", "type": "api_error" } }),
-            Code::ServiceUnavailable,
+            What::Failing,
             "api_error",
             "occurred",
         ),
@@ -197,13 +206,13 @@ fn openais_published_errors_are_understood_and_an_empty_purse_is_no_rate_limit()
         (
             401,
             error("Incorrect API key provided", "invalid_request_error", json!("invalid_api_key")),
-            Code::ConfigurationError,
+            What::NotConfigured,
             "invalid_api_key",
         ),
         (
             429,
             error("Rate limit reached for gpt-5", "tokens", json!("rate_limit_exceeded")),
-            Code::RateLimitExceeded,
+            What::RateLimited,
             "rate_limit_exceeded",
         ),
         (
@@ -213,13 +222,13 @@ fn openais_published_errors_are_understood_and_an_empty_purse_is_no_rate_limit()
                 "insufficient_quota",
                 json!("insufficient_quota"),
             ),
-            Code::BudgetExceeded,
+            What::OverBudget,
             "insufficient_quota",
         ),
         (
             429,
             error("You exceeded your current quota", "insufficient_quota", json!("some_new_code")),
-            Code::BudgetExceeded,
+            What::OverBudget,
             "some_new_code",
         ),
         (
@@ -229,7 +238,7 @@ fn openais_published_errors_are_understood_and_an_empty_purse_is_no_rate_limit()
                 "invalid_request_error",
                 json!("model_not_found"),
             ),
-            Code::NotFound,
+            What::NotFound,
             "model_not_found",
         ),
         (
@@ -239,13 +248,13 @@ fn openais_published_errors_are_understood_and_an_empty_purse_is_no_rate_limit()
                 "invalid_request_error",
                 json!("context_length_exceeded"),
             ),
-            Code::InvalidRequest,
+            What::Refused,
             "context_length_exceeded",
         ),
         (
             503,
             error("The engine is overloaded", "server_error", Value::Null),
-            Code::ServiceUnavailable,
+            What::Failing,
             "server_error",
         ),
     ] {
@@ -256,20 +265,20 @@ fn openais_published_errors_are_understood_and_an_empty_purse_is_no_rate_limit()
 #[test]
 fn errors_of_unknown_apis_are_looked_for_in_the_usual_places() {
     let problem = json!({ "type": "about:blank", "title": "Not Found", "detail": "No order 5", "status": 404 });
-    judge("http", 404, &problem, Some((Code::NotFound, "about:blank", "No order 5")));
+    judge("http", 404, &problem, Some((What::NotFound, "about:blank", "No order 5")));
     let oauth = json!({ "error": "invalid_grant", "error_description": "Bad code" });
-    judge("http", 400, &oauth, Some((Code::InvalidRequest, "invalid_grant", "Bad code")));
-    let bare = built_in("http").errors.judge(503, None).unwrap();
-    assert_eq!((bare.code, bare.message), (Code::ServiceUnavailable, None));
+    judge("http", 400, &oauth, Some((What::Refused, "invalid_grant", "Bad code")));
+    let bare = built_in("http").errors.judge(503, None, None).unwrap();
+    assert_eq!((bare.what, bare.message), (What::Failing, None));
     for (status, code) in [
-        (408, Code::ServiceUnavailable),
-        (410, Code::NotFound),
-        (412, Code::Conflict),
-        (413, Code::InvalidRequest),
-        (425, Code::ServiceUnavailable),
-        (529, Code::ServiceUnavailable),
+        (408, What::Failing),
+        (410, What::NotFound),
+        (412, What::Conflict),
+        (413, What::Refused),
+        (425, What::Failing),
+        (529, What::Failing),
     ] {
-        assert_eq!(Code::of_status(status), code, "{status}");
+        assert_eq!(of_status(status), code, "{status}");
     }
 }
 
@@ -286,15 +295,16 @@ fn slack() -> Descriptor {
 fn v11_the_example_of_the_documents_loads_and_finds_errors_behind_status_200() {
     let slack = slack();
     let body = json!({ "ok": false, "error": "channel_not_found" });
-    let judged = slack.errors.judge(200, Some(&body)).unwrap();
-    assert_eq!(judged.code, Code::NotFound);
+    let judged = slack.errors.judge(200, Some(&body), None).unwrap();
+    assert_eq!(judged.what, What::NotFound);
     assert_eq!(judged.theirs.as_deref(), Some("channel_not_found"));
     let limited = json!({ "ok": false, "error": "ratelimited" });
-    let limited = slack.errors.judge(200, Some(&limited)).unwrap();
-    assert_eq!(limited.code, Code::RateLimitExceeded);
-    let other = slack.errors.judge(200, Some(&json!({ "ok": false, "error": "new" }))).unwrap();
-    assert_eq!(other.code, Code::InvalidRequest);
-    assert_eq!(slack.errors.judge(200, Some(&json!({ "ok": true }))), None);
+    let limited = slack.errors.judge(200, Some(&limited), None).unwrap();
+    assert_eq!(limited.what, What::RateLimited);
+    let other =
+        slack.errors.judge(200, Some(&json!({ "ok": false, "error": "new" })), None).unwrap();
+    assert_eq!(other.what, What::Refused);
+    assert_eq!(slack.errors.judge(200, Some(&json!({ "ok": true })), None), None);
     let list = slack.operation("conversations.list").unwrap();
     assert!(matches!(list.page.as_ref().unwrap().next, Next::Cursor { .. }));
     // What it leaves open is as in http.toml.

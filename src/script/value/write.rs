@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use rhai::{Dynamic, ImmutableString};
 
 use super::{Buffer, Full, Kind, LEVELS_MAX, Limits, Reason, ValueError, kind};
+use crate::script::api::provider::Page;
 
 /// Compact JSON.
 pub(crate) fn to_json(value: &Dynamic, limits: Limits) -> Result<String, ValueError> {
@@ -63,7 +64,10 @@ impl Writer {
             refused @ (Kind::Function | Kind::Timestamp | Kind::Range | Kind::RangeInclusive) => {
                 Err(Reason::NotJson(refused.words()).into())
             }
-            Kind::Other => Err(Reason::NotJsonType(value.type_name().into()).into()),
+            Kind::Other => match value.read_lock::<Page>() {
+                Some(page) => self.value(page.body(), level),
+                None => Err(Reason::NotJsonType(value.type_name().into()).into()),
+            },
         }
     }
 

@@ -14,7 +14,7 @@ pub(super) fn of(reply: &HostReply, operation: &str, whole: bool) -> Result<Dyna
         return Ok(super::stream::new(*number, operation));
     }
     let HostReply::Called(called) = reply else { return Ok(Dynamic::UNIT) };
-    let Called { status, headers, body } = &**called;
+    let Called { status, headers, body, .. } = &**called;
     if !whole {
         return decoded(body);
     }
@@ -44,7 +44,7 @@ fn joined(headers: &[(Box<str>, Box<str>)]) -> Map {
     map
 }
 
-fn decoded(body: &CalledBody) -> Result<Dynamic, Throw> {
+pub(super) fn decoded(body: &CalledBody) -> Result<Dynamic, Throw> {
     Ok(match body {
         CalledBody::Nothing => Dynamic::UNIT,
         CalledBody::Json(json) => value::from_json(&json.0, Limits::NONE)?,

@@ -7,8 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 
 use rhai::{
-    Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Map, Module, NativeCallContext,
-    Position, RhaiFunc, Shared,
+    Array, Dynamic, EvalAltResult, FuncRegistration, ImmutableString, Map, Module,
+    NativeCallContext, Position, RhaiFunc, Shared,
 };
 
 use crate::memory;
@@ -25,10 +25,12 @@ use crate::store::Json;
 
 mod answer;
 mod options;
+mod page;
 pub(in crate::script) mod stream;
 
 pub(in crate::script) use self::answer::thrown;
 use self::options::Taking;
+pub(in crate::script) use self::page::Page;
 
 /// Arguments of an operation: its path parameters, its own, the options.
 const ARGUMENTS_MAX: usize = 8;
@@ -103,6 +105,7 @@ pub(crate) fn register(module: &mut Module) {
         },
     );
     stream::register(module);
+    page::register(module);
     module.set_native_fn("is_healthy", |provider: Provider| is_healthy(&provider));
     module.set_native_fn("health", |provider: Provider| health(&provider));
 }
@@ -218,6 +221,7 @@ fn path_call(
             provider: Arc::clone(&provider.name),
             target: Target::Path { method: verb, path: path.into(), whole },
             options: options::read(options, Taking::Body)?,
+            page: None,
         })))
     };
     let shown = shown(&provider.name, &verb.word().to_ascii_lowercase());
@@ -247,7 +251,7 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
         let params = params.map(|params| json(&params.into())).transpose();
         let mut options = options::read(&options, Taking::NoBody)?;
         options.stream |= streams;
-        Ok(HostCall::Provider(Box::new(ProviderCall {
+        Ok(ProviderCall {
             provider: Arc::clone(&provider.name),
             target: Target::Operation {
                 name: Arc::clone(&name),
@@ -256,10 +260,15 @@ fn operation_call(called: &Dynamic, verb: &str, arguments: Vec<Dynamic>) -> Resu
                 files,
             },
             options,
-        })))
+            page: None,
+        })
     };
     let shown = shown(&provider.name, &name);
-    ask(&shown, call, |reply| answer::of(reply, &shown, false))
+    if takes.is_list {
+        return page::first(&shown, call);
+    }
+    let asked = || Ok(HostCall::Provider(Box::new(call()?)));
+    ask(&shown, asked, |reply| answer::of(reply, &shown, false))
 }
 
 /// What an operation was called with.
@@ -327,13 +336,16 @@ fn segment(parameter: &str, argument: &Dynamic) -> Result<Box<str>, Throw> {
 
 /// Takes the files out of params.
 fn files_of(params: &mut Map) -> Result<Vec<Sent>, Throw> {
-    let is_file = |value: &Dynamic| {
+    fn is_file(value: &Dynamic) -> bool {
+        if let Some(list) = value.read_lock::<Array>() {
+            return !list.is_empty() && list.iter().all(is_file);
+        }
         let described = value.read_lock::<Map>();
         let file = described.as_ref().and_then(|map| map.get("file"));
         value.is_blob()
             || value.is::<File>()
             || file.is_some_and(|file| file.is_blob() || file.is::<File>())
-    };
+    }
     let names: Vec<_> =
         params.iter().filter(|(_, value)| is_file(value)).map(|(name, _)| name.clone()).collect();
     let mut files = Map::new();
