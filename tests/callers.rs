@@ -418,7 +418,9 @@ fn a15_a_bad_day_of_the_issuer_leaves_the_last_good_key_set() {
         let fetches = keys.fetches();
         clock.advance(Duration::from_secs(11 * 60));
         assert_eq!(me(&rhaiway, &token).status, 200, "{bad_day:?}");
-        eventually(&format!("it was tried: {bad_day:?}"), || (keys.fetches() > fetches).then_some(()));
+        eventually(&format!("it was tried: {bad_day:?}"), || {
+            (keys.fetches() > fetches).then_some(())
+        });
     }
     clock.advance(Duration::from_secs(25 * 60 * 60));
     assert_eq!(me(&rhaiway, &token).status, 503, "but not for ever");

@@ -174,7 +174,8 @@ impl One<'_, '_, '_> {
                 Some(BaseUrl::Known(url))
             }
             Err(label) => {
-                if text.contains('@') {
+                // Where it is wrong like this, it may hold a password or a key.
+                if text.contains(['@', '?', '#']) {
                     self.build.check.report.hide(span.clone());
                 }
                 self.build.check.reject(key, span, must, label)
@@ -256,6 +257,9 @@ impl One<'_, '_, '_> {
                     let _: Option<()> = self.build.check.reject(key, span, must, label);
                 }
                 Err(label) => {
+                    if text.contains(['@', '?', '#']) {
+                        self.build.check.report.hide(span.clone());
+                    }
                     let _: Option<()> = self.build.check.reject(key, span, must, label);
                 }
             }
