@@ -18,6 +18,8 @@ mod providers;
 mod files;
 mod auth;
 mod secrets;
+mod journal;
+mod clients;
 mod limits;
 mod callers;
 mod readme;

@@ -83,7 +83,6 @@ impl One<'_, '_, '_> {
             breaker: table.breaker.as_ref(),
         };
         let resilience = resilience::read(&mut self.build.check, &shown, keys);
-        let place = self.build.check.report.place(self.name.span(), "");
         Provider {
             name: self.name.get_ref().as_str().into(),
             kind,
@@ -96,7 +95,6 @@ impl One<'_, '_, '_> {
             error_when: self.error_when(),
             max_response,
             resilience,
-            place,
         }
     }
 

@@ -18,6 +18,7 @@ use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
 use super::gate::{Answered, CLOSED_MAX, Wanted};
 use super::health;
+use super::limit_headers;
 use super::opened::{self, Streaming};
 use super::outcome::Outcome;
 use super::prepared::Prepared;
@@ -57,8 +58,6 @@ pub(crate) struct Circumstances {
 pub(crate) struct Sent {
     /// Requests that were sent.
     pub(crate) tries: u32,
-    /// From the first to the end of the last.
-    pub(crate) latency: Duration,
     /// In short.
     pub(crate) end: End,
 }
@@ -114,7 +113,7 @@ impl Caller {
             Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
         };
         say(prepared, &end, tries, latency);
-        Sent { tries, latency, end }
+        Sent { tries, end }
     }
 
     async fn tried(
@@ -304,12 +303,11 @@ fn told(prepared: &Prepared, incoming: &Incoming, is_limited: bool) {
     let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
     let told = limits.read(&header, at);
     state.headroom.tell(&told, now);
-    let used_up = told.iter().filter(|told| told.remaining == Some(0));
     let answered = Answered {
         status: incoming.status,
         is_limited,
         retry_after: header("retry-after").and_then(|text| retry_after(text, at)),
-        resets_in: used_up.filter_map(|told| told.resets_in).max(),
+        resets_in: limit_headers::resets_in(&told),
         otherwise: LIMIT_PAUSE,
     };
     if let Some(closed_for) = answered.closes_for() {
