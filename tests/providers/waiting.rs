@@ -6,7 +6,9 @@ use serde_json::{Value, json as value};
 
 use super::{PATIENT, TWO_TRIES, answers, config, failed, get, routes, start, timed};
 use crate::support::upstream::{Step, Upstream, answer, json};
-use crate::support::{Clock, Connection, Project, Rhaiway, clerk_event, event, eventually, render};
+use crate::support::{
+    Connection, Project, Rhaiway, clerk_event, event, eventually, render, signed,
+};
 
 #[test]
 fn v21_a_run_that_is_cancelled_while_it_waits_makes_no_further_try() {
