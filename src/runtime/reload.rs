@@ -266,7 +266,7 @@ impl Reloader {
             Declared {
                 webhooks: self.configured.webhooks().to_vec(),
                 auth: self.configured.auth().to_vec(),
-                providers: self.configured.providers().to_vec(),
+                providers: self.configured.providers().into(),
             },
             good,
             broken,
