@@ -31,6 +31,14 @@ token_env = "CLERK_WEBHOOK_SECRET"
 kind = "http"
 base_url = "https://api.openai.com/v1"
 
+[providers.slack]
+kind = "http"
+base_url = "https://slack.com/api"
+
+[providers.weather]
+kind = "http"
+base_url = "https://weather.example.com"
+
 [vars]
 support_email = "help@example.com"
 "#;
