@@ -14,6 +14,7 @@ mod payloads;
 mod routes;
 mod streams;
 mod provider_streams;
+mod own_providers;
 mod files;
 mod auth;
 mod secrets;
