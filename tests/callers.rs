@@ -67,7 +67,8 @@ fn is_refused(answer: &Response, code: &str) {
 #[test]
 fn a_caller_is_known_by_its_token_and_scripts_see_who_it_is() {
     let keys = KeyServer::with_one();
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     is_refused(&rhaiway.get("/me"), "UNAUTHORIZED");
     assert_eq!(keys.fetches(), 0, "nothing is fetched before somebody presents a token");
     let claims = json!({ "sub": "user_1", "email": "ada@example.com", "userId": "user_1", "firstName": "Ada", "lastName": "Lovelace", "big": 12345678901234567890_u64 });
@@ -99,7 +100,8 @@ fn a_caller_is_known_by_its_token_and_scripts_see_who_it_is() {
 #[test]
 fn a1_a2_a3_a_token_that_picks_its_algorithm_is_refused() {
     let keys = KeyServer::with_one();
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     let key = SigningKey::one();
     assert_eq!(me(&rhaiway, &key.token("user_1")).status, 200);
     for algorithm in ["none", "None", "nOnE", "HS256", "RS384", "PS256", "ES256"] {
@@ -125,7 +127,8 @@ fn a1_a2_a3_a_token_that_picks_its_algorithm_is_refused() {
 fn a4_a5_a6_what_a_header_says_leads_nowhere() {
     let keys = KeyServer::with_one();
     let elsewhere = KeyServer::start(Publishes::keys(&[SigningKey::two().jwk()]));
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     let (key, thief) = (SigningKey::one(), SigningKey::two());
     let with = |header: Value| me(&rhaiway, &key.token_with(header, json!({})));
     assert_eq!(with(json!({ "kid": null })).status, 200, "there is one key");
@@ -220,7 +223,8 @@ fn a7_a8_a9_a12_what_claims_get_wrong_is_answered_and_the_log_says_what() {
 #[test]
 fn a10_a11_a13_what_is_no_token_is_refused_without_a_fetch() {
     let keys = KeyServer::with_one();
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     let key = SigningKey::one();
     let good = key.token("user_1");
     let (unsigned, signature) = good.rsplit_once('.').unwrap();
@@ -257,7 +261,8 @@ fn a10_a11_a13_what_is_no_token_is_refused_without_a_fetch() {
 #[test]
 fn a17_a_token_comes_in_the_header_or_clerks_cookie_and_never_in_the_query() {
     let keys = KeyServer::with_one();
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     let (token, other) = (SigningKey::one().token("header"), SigningKey::one().token("cookie"));
     let with = |headers: &[(&str, &str)]| get(rhaiway.address(), "/me", headers);
     for scheme in ["Bearer", "bearer", "BEARER", "Bearer "] {
@@ -291,7 +296,8 @@ fn a17_a_token_comes_in_the_header_or_clerks_cookie_and_never_in_the_query() {
 #[test]
 fn a_stranger_is_refused_before_the_body_is_read() {
     let keys = KeyServer::with_one();
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     let mut connection = Connection::open(rhaiway.address());
     let head = "POST /body HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n";
     connection.send(head.as_bytes()).unwrap();
@@ -412,7 +418,9 @@ fn a15_a_bad_day_of_the_issuer_leaves_the_last_good_key_set() {
         let fetches = keys.fetches();
         clock.advance(Duration::from_secs(11 * 60));
         assert_eq!(me(&rhaiway, &token).status, 200, "{bad_day:?}");
-        eventually("it was tried", || (keys.fetches() > fetches).then_some(()));
+        eventually(&format!("it was tried: {bad_day:?}"), || {
+            (keys.fetches() > fetches).then_some(())
+        });
     }
     clock.advance(Duration::from_secs(25 * 60 * 60));
     assert_eq!(me(&rhaiway, &token).status, 503, "but not for ever");
@@ -552,7 +560,8 @@ fn config_changes_live_and_keys_that_were_fetched_stay() {
 #[test]
 fn a_recorded_answer_belongs_to_its_caller() {
     let keys = KeyServer::with_one();
-    let rhaiway = project(&keys).start();
+    let project = project(&keys);
+    let rhaiway = project.start();
     let order = |user: &str| {
         let bearer = format!("Bearer {}", SigningKey::one().token(user));
         rhaiway.post("/orders", &[("authorization", &bearer), ("idempotency-key", "k1")], b"{}")

@@ -523,8 +523,17 @@ fn check_events(project: &Project) {
     assert_eq!(ids(&["--webhook", "nobody"]), [""; 0]);
     let dead = &project.events(&["--limit", "1"])[0];
     let fields: Vec<&str> = dead.as_object().unwrap().keys().map(String::as_str).collect();
-    let expected =
-        ["attempts", "delivery_id", "error", "id", "received_at", "state", "type", "webhook"];
+    let expected = [
+        "attempts",
+        "delivery_id",
+        "error",
+        "id",
+        "outbound_calls",
+        "received_at",
+        "state",
+        "type",
+        "webhook",
+    ];
     assert_eq!(fields, expected);
     let id = dead["id"].as_str().unwrap();
     let after = ids(&["--after", id, "--limit", "1"]);

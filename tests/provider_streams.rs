@@ -30,7 +30,7 @@ struct Answering {
 impl Answering {
     fn head(&mut self, status: &str, content_type: &str) {
         let head = format!(
-            "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\n\r\n"
+            "HTTP/1.1 {status}\r\ncontent-type: {content_type}\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n"
         );
         _ = self.stream.write_all(head.as_bytes());
     }

@@ -178,6 +178,58 @@ fn s40_s41_h19_results_that_cannot_be_answered_are_script_errors_that_name_the_f
     );
 }
 
+const PROVIDER: &str = "[server]\nlisten = \"127.0.0.1:0\"\nworkers = 1\n[providers.api]\nkind = \"http\"\nbase_url = \"http://127.0.0.1:9\"\n";
+
+#[test]
+fn s13_a_value_without_an_end_is_no_part_of_a_provider_s_call() {
+    let project = Project::with_config(
+        PROVIDER,
+        r#"
+        fn endless() { let x = #{}; let f = || x; x.f = f; x }
+        fn told(ask) { try { return ask.call(); } catch (err) { return `${err.code} ${err.message}`; } }
+        get("/{how}", #{ auth: "none" }, |req| {
+            let x = endless();
+            let deep = []; for n in 0..300 { deep = [deep]; }
+            switch req.params.how {
+                "json" => told(|| api.post("/", #{ json: x })),
+                "form" => told(|| api.post("/", #{ form: x })),
+                "query" => told(|| api.get("/", #{ query: x })),
+                "multipart" => told(|| api.post("/", #{ multipart: x })),
+                "deep" => told(|| api.post("/", #{ json: deep })),
+            }
+        });
+        "#,
+    );
+    let rhaiway = project.start();
+    for how in ["json", "form", "query", "multipart", "deep"] {
+        let answer = rhaiway.get(&format!("/{how}"));
+        let told = answer.text();
+        assert!(told.starts_with("INVALID_"), "{how}: {told}");
+        assert!(told.len() < 1_000, "{how}: {} bytes", told.len());
+    }
+}
+
+#[test]
+fn s39_a_top_level_that_calls_a_provider_is_refused_with_its_line_and_the_old_version_goes_on() {
+    let good = "get(\"/\", #{ auth: \"none\" }, |req| \"good\");";
+    let project = Project::with_config(PROVIDER, good);
+    let rhaiway = project.start();
+    for (number, line) in
+        ["api.get(\"/\");", "let a = api.post(\"/\", #{ json: 1 });", "api.is_healthy();"]
+            .iter()
+            .enumerate()
+    {
+        project.write("scripts/main.rhai", format!("\n{line}\n{good}"));
+        let told = eventually(line, || {
+            let told: Vec<String> =
+                rhaiway.log().into_iter().filter(|line| line.contains("still serves")).collect();
+            (told.len() == number + 1).then(|| told[number].clone())
+        });
+        assert!(told.contains("main.rhai:2:"), "{told}");
+        assert_eq!(rhaiway.get("/").text(), "good");
+    }
+}
+
 /// Sources that must not load, each with a part of what is said.
 fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let handler = |body: &str| format!("get(\"/x\", |req| {{ {body} }});").into_bytes();

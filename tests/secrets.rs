@@ -1,6 +1,11 @@
 //! X9: no secret gets out, whoever tries: a script that prints one, throws one and has it in an event. Every other test looks for its own
 //! (`support/canary`).
 
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpListener;
+
+use serde_json::json;
+
 use crate::support::{
     Project, Rhaiway, admin, clerk_event, event, eventually, no_canary, no_canary_below, signed,
 };
@@ -12,7 +17,7 @@ const HALVES: [&str; 2] = ["canary+front", "/door\"77é"];
 const MORE: &str = r#"
 [webhooks.other]
 path = "/other"
-scheme = "github"
+scheme = "stripe"
 secret_env = "OTHER_SECRET"
 "#;
 
@@ -97,6 +102,72 @@ fn x9_a_secret_that_was_rotated_away_is_still_taken_out() {
         });
     }
     assert_eq!(rhaiway.count_log("canary+front/"), 0);
+}
+
+/// A third party that says back how it was asked, as some do in errors; the status is in the path.
+fn echo() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            let mut lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let status = lines.next().unwrap_or_default();
+            let status = status.split(['/', ' ']).nth(2).unwrap_or("200").to_owned();
+            let key = lines.find(|line| line.to_ascii_lowercase().starts_with("authorization:"));
+            let key = key.unwrap_or_default();
+            let body = format!("{{\"message\":\"you sent {key}\"}}");
+            let head = format!(
+                "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\nx-asked: {key}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            );
+            _ = (&stream).write_all(format!("{head}{body}").as_bytes());
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn x9_a_key_that_a_provider_says_back_reaches_no_script_no_caller_and_no_log() {
+    let key = "key-of-a-provider-0123";
+    let more = format!(
+        "[providers.echo]\nkind = \"http\"\nbase_url = \"{}\"\nauth = {{ bearer_env = \"OTHER_SECRET\" }}\nretry = {{ max = 0 }}\n",
+        echo()
+    );
+    let project = Project::with_more(
+        &more,
+        r#"
+        get("/whole/{status}", #{ auth: "none" }, |req| {
+            let answer = echo.request("GET", `/${req.params.status}`);
+            [answer.body.message, answer.headers["x-asked"], answer.body.message.contains("0123")]
+        });
+        get("/thrown/{status}", #{ auth: "none" }, |req| echo.get(`/${req.params.status}`));
+        get("/caught/{status}", #{ auth: "none" }, |req| {
+            try { return echo.get(`/${req.params.status}`, #{ stream: true }); } catch (err) { log.info(err.message); return err; }
+        });
+        webhook("clerk", "*", #{ retry: #{ max: 0 } }, |event| echo.post("/400"));
+        "#,
+    );
+    let mut command = project.command(&["run"]);
+    command.env("OTHER_SECRET", key).env("RUST_LOG", "debug");
+    let rhaiway = project.start_as(command);
+    let whole = rhaiway.get("/whole/200").json();
+    let told = "you sent authorization: Bearer [secret]";
+    assert_eq!(whole, json!([told, "authorization: Bearer [secret]", false]));
+    for path in ["/whole/400", "/thrown/400", "/thrown/500", "/caught/400", "/caught/503"] {
+        no_canary(path, &rhaiway.get(path).body, key);
+    }
+    assert_eq!(rhaiway.deliver(&signed("msg_1", clerk_event("a", "user_1", 1))).status, 200);
+    let dead = eventually("it is dead", || {
+        event(&project, "msg_1").filter(|event| event["state"] == "dead")
+    });
+    let kept = admin(&project, &format!("/v1/events/{}", dead["id"].as_str().unwrap()));
+    assert!(kept.text().contains("[secret]"), "{}", kept.text());
+    let log = rhaiway.log().join("\n");
+    assert!(log.contains("[secret]"), "{log}");
+    rhaiway.stop();
+    no_canary("the admin socket", &kept.body, key);
+    no_canary("the log", log.as_bytes(), key);
+    no_canary_below(&project.at("data"), key);
 }
 
 #[cfg(target_os = "linux")]

@@ -248,8 +248,6 @@ pub(crate) struct Provider {
     pub(crate) resilience: Resilience,
     /// Bytes of one answer, at most.
     pub(crate) max_response: u64,
-    /// Where it stands in the file.
-    pub(crate) place: Place,
 }
 
 /// Which API a provider is.

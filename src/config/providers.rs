@@ -83,7 +83,6 @@ impl One<'_, '_, '_> {
             breaker: table.breaker.as_ref(),
         };
         let resilience = resilience::read(&mut self.build.check, &shown, keys);
-        let place = self.build.check.report.place(self.name.span(), "");
         Provider {
             name: self.name.get_ref().as_str().into(),
             kind,
@@ -96,7 +95,6 @@ impl One<'_, '_, '_> {
             error_when: self.error_when(),
             max_response,
             resilience,
-            place,
         }
     }
 
@@ -174,7 +172,8 @@ impl One<'_, '_, '_> {
                 Some(BaseUrl::Known(url))
             }
             Err(label) => {
-                if text.contains('@') {
+                // Where it is wrong like this, it may hold a password or a key.
+                if text.contains(['@', '?', '#']) {
                     self.build.check.report.hide(span.clone());
                 }
                 self.build.check.reject(key, span, must, label)
@@ -256,6 +255,9 @@ impl One<'_, '_, '_> {
                     let _: Option<()> = self.build.check.reject(key, span, must, label);
                 }
                 Err(label) => {
+                    if text.contains(['@', '?', '#']) {
+                        self.build.check.report.hide(span.clone());
+                    }
                     let _: Option<()> = self.build.check.reject(key, span, must, label);
                 }
             }

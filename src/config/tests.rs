@@ -57,13 +57,13 @@ fn the_shipped_file_loads_without_any_environment() {
         (&*clerk.name, &*clerk.path, &*clerk.scheme),
         ("clerk", "/api/webhooks/clerk", "svix")
     );
-    assert_eq!(clerk.place.to_string(), "config.toml:37:11");
+    assert_eq!(clerk.place.to_string(), "config.toml:47:11");
     assert_eq!(*clerk.secrets.missing, ["CLERK_WEBHOOK_SECRET".into()]);
     insta::assert_snapshot!(show(&config.notes), @r#"
         warning[E0110]: webhook `clerk` has no secret: `CLERK_WEBHOOK_SECRET` is not set
-          --> config.toml:40:14
+          --> config.toml:50:14
            |
-        40 | secret_env = "CLERK_WEBHOOK_SECRET"     # the variable with the secret; ["NEW", "OLD"] while...
+        50 | secret_env = "CLERK_WEBHOOK_SECRET"     # the variable with the secret; ["NEW", "OLD"] while...
            |              ^^^^^^^^^^^^^^^^^^^^^^
            |
            = help: set it in the environment, or in `.dev.vars` beside the configuration
@@ -209,7 +209,7 @@ fn o1_every_problem_is_reported_with_its_place_and_a_suggestion() {
           | ^^^^^^^
           |
           = help: [server] has: listen, workers, environment, public_url, max_body, read_timeout, shutdown_grace, trusted_proxies
-          = help: `timeout` belongs to [scripts], [webhooks.NAME]
+          = help: `timeout` belongs to [scripts], [webhooks.NAME], [providers.NAME]
           = docs: rhaiway docs E0101
 
         error[E0102]: `workers` in [server] must be a whole number from 0 to 256
@@ -234,7 +234,7 @@ fn o1_every_problem_is_reported_with_its_place_and_a_suggestion() {
         7 | [srever]
           |  ^^^^^^ did you mean `server`?
           |
-          = help: the file has: server, cors, storage, scripts, admin, webhooks, db, vars
+          = help: the file has: server, cors, storage, scripts, admin, auth, webhooks, providers, db, vars
           = docs: rhaiway docs E0101
 
         error[E0102]: `timeout` in [scripts] must be a duration from 1ms to 1d
@@ -1021,7 +1021,9 @@ fn a_broken_line_of_variables_is_told_by_its_number_and_not_by_its_text() {
 #[test]
 fn every_example_of_the_catalogue_gives_its_code() {
     let mut examples = 0;
-    for code in catalogue::codes().filter(|code| code.starts_with("E01")) {
+    // E0121 is about a descriptor, which is no part of the config: `provider/descriptor` holds its page to it.
+    let codes = catalogue::codes().filter(|code| code.starts_with("E01") && *code != "E0121");
+    for code in codes {
         let page = catalogue::page(code).unwrap();
         let Some((_, rest)) = page.split_once("```toml\n") else { continue };
         let (example, _) = rest.split_once("```").unwrap();

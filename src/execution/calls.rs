@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::journal::{Asked, Begun, Ended};
 use super::perform::{Calling, Live};
 use crate::clock::{self, Millis};
-use crate::provider::{self, End, Prepared, Provider, Sent, Trouble};
+use crate::provider::{self, End, Prepared, Provider, Sent, Trouble, What};
 use crate::script::call::{CallError, Called, CalledBody, ProviderCall};
 use crate::script::host_call::{CallEnd, HostError, HostReply};
 use crate::store::{AnswerKind, CallAnswer, CallOutcome, Json, StoreError};
@@ -43,7 +43,7 @@ impl Live {
             End::Called(called) => HostReply::Called(Box::new(called)),
             End::Streaming(streaming) => self.streams.add(streaming),
             End::Failed(trouble) => failed(provider, call, trouble),
-            End::Parked { until, reason } => {
+            End::Parked { until, reason, .. } => {
                 self.end_by_call(CallEnd::Parked { until: steady(until), reason: reason.into() })
             }
         })
@@ -89,7 +89,11 @@ fn ended(prepared: &Prepared, sent: &Sent) -> Ended {
             (outcome, trouble.status, Some(trouble.what.code().into()), None)
         }
         End::Parked { .. } if sent.tries == 0 => (CallOutcome::Unsent, None, None, None),
-        End::Parked { .. } => (CallOutcome::Refused, Some(429), None, None),
+        End::Parked { what: What::RateLimited, .. } => {
+            (CallOutcome::Refused, Some(429), None, None)
+        }
+        // Something failed before: whether it was done is not known.
+        End::Parked { .. } => (CallOutcome::Failed, None, None, None),
     };
     Ended { outcome, tries: sent.tries, status, error, answer }
 }

@@ -128,11 +128,6 @@ impl Generation {
     }
 
     /// By its name in config.
-    pub(crate) fn provider(&self, name: &str) -> Option<&Arc<Provider>> {
-        self.providers.iter().find(|provider| *provider.name == *name)
-    }
-
-    /// By its name in config.
     pub(crate) fn webhook(&self, name: &str) -> Option<&Arc<Webhook>> {
         self.webhooks.iter().find(|webhook| *webhook.name == *name)
     }

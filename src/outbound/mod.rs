@@ -119,6 +119,18 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
     cause(error)
 }
 
+/// Whether a name led to a private network, which config does not allow.
+pub(crate) fn is_private(error: &reqwest::Error) -> bool {
+    let mut cause: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = cause {
+        if error.is::<Private>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
 /// A client that talks to the Unix socket at `socket`, whatever host a URL names.
 pub(crate) fn local(socket: &Path) -> Result<reqwest::Client, OutboundError> {
     install_crypto();

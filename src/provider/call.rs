@@ -16,14 +16,15 @@ use super::breaker::Pass;
 use super::credentials::{Applied, Now};
 use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
-use super::gate::{Answered, Wanted};
+use super::gate::{Answered, CLOSED_MAX, Wanted};
 use super::health;
+use super::limit_headers;
 use super::opened::{self, Streaming};
 use super::outcome::Outcome;
 use super::prepared::Prepared;
 use super::retry::{Failed, Next};
 use super::retry_after::retry_after;
-use super::state::{Kept, Later};
+use super::state::{Kept, Later, WAIT_MAX};
 use crate::outbound::{self, Reach};
 use crate::script::call::Called;
 use crate::{clock, redact, units};
@@ -57,8 +58,6 @@ pub(crate) struct Circumstances {
 pub(crate) struct Sent {
     /// Requests that were sent.
     pub(crate) tries: u32,
-    /// From the first to the end of the last.
-    pub(crate) latency: Duration,
     /// In short.
     pub(crate) end: End,
 }
@@ -78,6 +77,8 @@ pub(crate) enum End {
         until: Instant,
         /// Why.
         reason: String,
+        /// What it would be as an error.
+        what: What,
     },
 }
 
@@ -112,7 +113,7 @@ impl Caller {
             Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
         };
         say(prepared, &end, tries, latency);
-        Sent { tries, latency, end }
+        Sent { tries, end }
     }
 
     async fn tried(
@@ -166,26 +167,22 @@ impl Caller {
                 Ok(outgoing) if prepared.streams => {
                     opened::open(client, outgoing, bounds, prepared.timeout.is_some()).await
                 }
-                Ok(outgoing) => exchange::exchange(client, outgoing, bounds)
-                    .await
-                    .map(harmless)
-                    .map(opened::Answered::Whole),
+                Ok(outgoing) => {
+                    exchange::exchange(client, outgoing, bounds).await.map(opened::Answered::Whole)
+                }
                 Err(trouble) => Err(trouble.clone()),
             };
             let result = match answered {
                 Ok(opened::Answered::Streaming(opened)) => {
-                    told(prepared, &opened.head);
+                    told(prepared, &opened.head, false);
                     let streaming = Streaming::new(opened, place, prepared);
                     return Ok(Made::Streaming(Box::new(streaming)));
                 }
-                Ok(opened::Answered::Whole(incoming)) => Ok(incoming),
+                Ok(opened::Answered::Whole(incoming)) => Ok(harmless(incoming)),
                 Err(trouble) => Err(trouble),
             };
             drop(place);
-            if let Ok(incoming) = &result {
-                told(prepared, incoming);
-            }
-            let trouble = match result.and_then(|incoming| prepared.judge(&incoming)) {
+            let trouble = match result.and_then(|incoming| judged(prepared, &incoming)) {
                 Ok(called) => return Ok(Made::Called(called)),
                 Err(trouble) => trouble,
             };
@@ -194,8 +191,9 @@ impl Caller {
                 continue;
             }
             let is_repeatable = prepared.is_repeatable(key);
-            // A connection that was closed while it was idle tells only when it is used.
-            if trouble.what == What::Lost && is_repeatable && !repeated_at_once {
+            // A connection that was closed while it was idle tells only when it is used. Where an answer has begun, it was none of those.
+            let may_have_been_idle = trouble.what == What::Lost && trouble.status.is_none();
+            if may_have_been_idle && is_repeatable && !repeated_at_once {
                 repeated_at_once = true;
                 continue;
             }
@@ -203,25 +201,25 @@ impl Caller {
             let failed = Failed {
                 tries: *tries,
                 outcome,
-                is_repeatable,
+                // What a limit has turned away was not done.
+                is_repeatable: is_repeatable || trouble.what == What::RateLimited,
                 retry_after: trouble.retry_after,
                 left: circumstances.deadline.saturating_duration_since(clock::instant()),
             };
-            match failed.next(&settings.retry, clock::chance()) {
-                // A closed gate is waited for where it is asked, or parks the job.
-                Next::Again(_) if trouble.what == What::RateLimited => {}
-                Next::Again(wait) => tokio::time::sleep(wait).await,
-                Next::GiveUp { retry_after }
-                    if trouble.what == What::RateLimited
-                        && circumstances.may_park
-                        && prepared.may_wait =>
-                {
-                    let until = clock::instant() + retry_after.unwrap_or(LIMIT_PAUSE);
-                    return Err(Kept::Later(Later::limited(until)));
+            let next = failed.next(&settings.retry, clock::chance());
+            let is_limited = trouble.what == What::RateLimited;
+            // A provider that names a long pause is not waited for in place (DESIGN §4, rule 12).
+            let is_long = trouble.retry_after.is_some_and(|after| after > WAIT_MAX);
+            match next {
+                // A closed gate is waited for where it is asked.
+                Next::Again(_) if is_limited && !is_long => {}
+                Next::Again(wait) if !is_long => tokio::time::sleep(wait).await,
+                Next::GiveUp { .. } if !is_limited => return Err(out(trouble)),
+                _ if circumstances.may_park && prepared.may_wait => {
+                    let pause = trouble.retry_after.unwrap_or(LIMIT_PAUSE).min(CLOSED_MAX);
+                    return Err(Kept::Later(Later::asked(clock::instant() + pause, trouble.what)));
                 }
-                Next::GiveUp { retry_after } => {
-                    return Err(Kept::Out(Trouble { retry_after, ..trouble }));
-                }
+                _ => return Err(out(trouble)),
             }
         }
     }
@@ -245,6 +243,12 @@ impl Caller {
         self.clients.borrow_mut().insert(at, (Arc::clone(provider), client.clone()));
         Ok(client)
     }
+}
+
+/// It stays an error. What it says of coming again is believed for an hour at most.
+fn out(trouble: Trouble) -> Kept {
+    let retry_after = trouble.retry_after.map(|after| after.min(CLOSED_MAX));
+    Kept::Out(Trouble { retry_after, ..trouble })
 }
 
 /// Whether another token can be had in place of the one that was refused.
@@ -283,21 +287,27 @@ fn harmless(incoming: Incoming) -> Incoming {
     Incoming { headers, body, ..incoming }
 }
 
+/// What an answer comes to. What it says of limits is for everybody, also where it comes with a good status.
+fn judged(prepared: &Prepared, incoming: &Incoming) -> Result<Called, Trouble> {
+    let judged = prepared.judge(incoming);
+    let is_refused = matches!(&judged, Err(trouble) if trouble.what == What::RateLimited);
+    told(prepared, incoming, is_refused || incoming.status == 429);
+    judged
+}
+
 /// What an answer says of limits, for everybody.
-fn told(prepared: &Prepared, incoming: &Incoming) {
+fn told(prepared: &Prepared, incoming: &Incoming, is_limited: bool) {
     let (now, at) = (clock::instant(), clock::now());
     let state = &prepared.provider.state;
     let limits = &prepared.provider.descriptor.limits;
     let header = |name: &str| incoming.headers.get(name).and_then(|value| value.to_str().ok());
     let told = limits.read(&header, at);
     state.headroom.tell(&told, now);
-    let is_limited = incoming.status == 429;
-    let used_up = told.iter().filter(|told| told.remaining == Some(0));
     let answered = Answered {
         status: incoming.status,
         is_limited,
         retry_after: header("retry-after").and_then(|text| retry_after(text, at)),
-        resets_in: used_up.filter_map(|told| told.resets_in).max(),
+        resets_in: limit_headers::resets_in(&told),
         otherwise: LIMIT_PAUSE,
     };
     if let Some(closed_for) = answered.closes_for() {
@@ -333,7 +343,7 @@ fn kept_out(prepared: &Prepared, later: Later, circumstances: Circumstances) -> 
         let gap = provider.rates.iter().map(|rate| rate.gap).max().unwrap_or(GAP);
         let until = provider.state.gate.park_until(&later.part, later.until, gap, now);
         let reason = format!("{} {}: {}", provider.name, prepared.operation, later.message);
-        return End::Parked { until, reason };
+        return End::Parked { until, reason, what: later.what };
     }
     let retry_after = Some(later.until.saturating_duration_since(now));
     End::Failed(Trouble { retry_after, ..Trouble::new(later.what, later.message) })

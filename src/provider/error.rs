@@ -1,4 +1,4 @@
-//! What can go wrong with a call: what it is, whose fault, and whether another try may help. Retries, the breaker, health and the code that scripts see
+//! What can go wrong with a call: what it is, and whether another try may help. Retries, the breaker, health and the code that scripts see
 //! all follow from that and from nothing else.
 
 use std::time::Duration;
@@ -59,17 +59,6 @@ pub(crate) enum What {
     Garbled,
 }
 
-/// Who can do something about it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    /// Script or config.
-    Ours,
-    /// The third party.
-    Theirs,
-    /// Whatever lies between.
-    Network,
-}
-
 impl What {
     /// The code that scripts see.
     pub(crate) fn code(self) -> &'static str {
@@ -85,22 +74,6 @@ impl What {
             }
             Self::TimedOut => "TIMEOUT",
             Self::TooLarge => "RESPONSE_TOO_LARGE",
-        }
-    }
-
-    /// Whose fault it is.
-    pub(crate) fn fault(self) -> Fault {
-        match self {
-            Self::NotConfigured
-            | Self::BadCall
-            | Self::Refused
-            | Self::NotFound
-            | Self::Conflict
-            | Self::OverLimit
-            | Self::OverBudget
-            | Self::TooLarge => Fault::Ours,
-            Self::RateLimited | Self::Failing | Self::BreakerOpen | Self::Garbled => Fault::Theirs,
-            Self::Unreachable | Self::Lost | Self::TimedOut => Fault::Network,
         }
     }
 
@@ -195,21 +168,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn v12_what_a_status_means_and_whose_fault_it_is() {
-        let check = |status: u16, code: &str, fault: Fault| {
-            let what = of_status(status);
-            assert_eq!((what.code(), what.fault()), (code, fault), "{status}");
-        };
-        check(400, "INVALID_REQUEST", Fault::Ours);
-        check(401, "CONFIGURATION_ERROR", Fault::Ours);
-        check(402, "INVALID_REQUEST", Fault::Ours);
-        check(403, "INVALID_REQUEST", Fault::Ours);
-        check(404, "NOT_FOUND", Fault::Ours);
-        check(408, "SERVICE_UNAVAILABLE", Fault::Theirs);
-        check(409, "CONFLICT", Fault::Ours);
-        check(422, "INVALID_REQUEST", Fault::Ours);
-        check(429, "RATE_LIMIT_EXCEEDED", Fault::Theirs);
-        check(500, "SERVICE_UNAVAILABLE", Fault::Theirs);
-        check(503, "SERVICE_UNAVAILABLE", Fault::Theirs);
+    fn v12_what_a_status_means() {
+        let check =
+            |status: u16, code: &str| assert_eq!(of_status(status).code(), code, "{status}");
+        check(400, "INVALID_REQUEST");
+        check(401, "CONFIGURATION_ERROR");
+        check(402, "INVALID_REQUEST");
+        check(403, "INVALID_REQUEST");
+        check(404, "NOT_FOUND");
+        check(408, "SERVICE_UNAVAILABLE");
+        check(409, "CONFLICT");
+        check(422, "INVALID_REQUEST");
+        check(429, "RATE_LIMIT_EXCEEDED");
+        check(500, "SERVICE_UNAVAILABLE");
+        check(503, "SERVICE_UNAVAILABLE");
     }
 }

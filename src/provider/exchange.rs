@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
+use reqwest::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, LOCATION};
 use reqwest::{Body, Client, Method, RequestBuilder, Response, StatusCode};
 
 use super::error::{Trouble, What};
@@ -21,7 +21,7 @@ pub(super) struct Bounds {
     pub(super) ends: Instant,
     /// How long that was when it was set, for messages.
     pub(super) timeout: Duration,
-    /// Bytes of the body, inflated.
+    /// Bytes of the body.
     pub(super) bytes_max: u64,
 }
 
@@ -79,8 +79,10 @@ pub(super) async fn head(
             .build()
             .map_err(|error| Trouble::new(What::BadCall, outbound::innermost(&error)))?;
         let response = within(bounds, client.execute(request)).await?;
-        let Some(next) = redirected(outgoing, &url, &response)? else { return Ok(response) };
-        url = next;
+        match redirected(outgoing, &url, &response)? {
+            Some(next) => url = next,
+            None => return plain(response),
+        }
     }
     let message = format!("it redirects in a circle: {REDIRECTS_MAX} redirects were followed");
     Err(Trouble::new(What::Garbled, message))
@@ -127,6 +129,7 @@ fn redirected(
     let is_safe = matches!(outgoing.method, Method::GET | Method::HEAD);
     match next.filter(same_place).filter(|_| is_safe) {
         Some(next) => Ok(Some(next)),
+        None if outgoing.whole => Ok(None),
         None => {
             let why =
                 if is_safe { "to another place" } else { "a call that is not repeated blindly" };
@@ -136,7 +139,19 @@ fn redirected(
     }
 }
 
-/// The whole body, inflated bytes counted.
+/// An answer as it was asked for: without compression, so that nothing has to be inflated whose size nobody knows before.
+fn plain(response: Response) -> Result<Response, Trouble> {
+    let coding = response.headers().get(CONTENT_ENCODING);
+    let is_coded =
+        coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity"));
+    if !is_coded || !response.status().is_success() {
+        return Ok(response);
+    }
+    let message = "its answer is compressed (`content-encoding`), although that was not asked for";
+    Err(Trouble::new(What::Garbled, message).with_status(response.status().as_u16()))
+}
+
+/// The whole body.
 async fn body(mut response: Response, bounds: Bounds) -> Result<Bytes, Trouble> {
     let status = response.status().as_u16();
     let too_large = || {
@@ -187,6 +202,9 @@ async fn within<T>(
 /// What an error of the client says of the outcome.
 fn trouble(error: &reqwest::Error) -> Trouble {
     let cause = outbound::innermost(error);
+    if outbound::is_private(error) {
+        return Trouble::new(What::NotConfigured, format!("it cannot be reached: {cause}"));
+    }
     if error.is_connect() {
         let what = if error.is_timeout() { What::TimedOut } else { What::Unreachable };
         return Trouble::new(what, format!("it cannot be reached: {cause}"));

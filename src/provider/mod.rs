@@ -45,7 +45,7 @@ mod health;
 
 pub(crate) use self::call::{Caller, Circumstances, End, Sent};
 pub(crate) use self::descriptor::Repeat;
-pub(crate) use self::error::Trouble;
+pub(crate) use self::error::{Trouble, What};
 pub(crate) use self::opened::{Pieces, Streaming};
 pub(crate) use self::prepared::{Prepared, operation};
 

@@ -16,9 +16,9 @@ use super::places::Place;
 use super::prepared::Prepared;
 use super::request::Outgoing;
 use super::stream::{self as reading, Broken, Reading};
-use crate::outbound;
 use crate::script::call::{CallError, CalledBody, StreamPart};
 use crate::store::Json;
+use crate::{outbound, redact};
 
 /// What a call for a stream came to.
 pub(super) enum Answered {
@@ -108,17 +108,20 @@ impl Streaming {
             StreamPart::FinishReason => Ok(reading.finish_reason().cloned()),
         };
         match value {
-            Ok(value) => Ok(value.map(|value| Json(value.to_string().into()))),
+            Ok(value) => Ok(value.map(|value| harmless(&value))),
             Err(broken) => Err(self.failed(broken)),
         }
     }
 
-    /// All that is left, unchanged. What it used is said in the log at its end.
+    /// All that is left, unchanged but for our own secrets, as far as one stands in one piece. What it used is said in the log at its end.
     pub(crate) fn into_pieces(self) -> Pieces {
         Box::pin(stream::unfold(Some(self), |streaming| async {
             let mut streaming = streaming?;
             match streaming.opened.reading.bytes().await {
-                Ok(Some(bytes)) => Some((Ok(bytes), Some(streaming))),
+                Ok(Some(bytes)) => {
+                    let bytes = redact::current().replaced(&bytes).map_or(bytes, Bytes::from);
+                    Some((Ok(bytes), Some(streaming)))
+                }
                 Ok(None) => {
                     streaming.say_ended();
                     None
@@ -145,8 +148,9 @@ impl Streaming {
             Broken::TooLarge(_) => (What::TooLarge, None, None),
             Broken::Malformed(_) | Broken::Lost(_) => (What::Lost, None, None),
             Broken::Told(error) => {
-                let said = error.get("message").and_then(Value::as_str).map(str::to_owned);
-                (told(error), said, Some(CalledBody::Json(Json(error.to_string().into()))))
+                let said = error.get("message").and_then(Value::as_str);
+                let said = said.map(|said| redact::current().text(said).into_owned());
+                (told(error), said, Some(CalledBody::Json(harmless(error))))
             }
         };
         let (provider, operation) = (&self.provider, &self.operation);
@@ -164,6 +168,11 @@ impl Streaming {
             body,
         }
     }
+}
+
+/// Without our own secrets, which some echo.
+fn harmless(value: &Value) -> Json {
+    Json(redact::current().text(&value.to_string()).into_owned().into())
 }
 
 /// What an error is that comes in the middle of an answer which began well.

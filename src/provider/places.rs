@@ -53,6 +53,7 @@ impl Places {
     }
 
     /// Calls under way, and those that wait.
+    #[cfg(test)]
     pub(crate) fn taken(&self) -> (usize, usize) {
         let state = self.state();
         (state.used, state.line.iter().filter(|waits| !waits.is_closed()).count())

@@ -150,7 +150,7 @@ impl Prepared {
         }
         let method = Method::from_bytes(self.verb.word().as_bytes())
             .map_err(|_| Trouble::new(What::BadCall, "this verb cannot be sent"))?;
-        Ok(Outgoing { method, url, headers, body: self.body.clone() })
+        Ok(Outgoing { method, url, headers, body: self.body.clone(), whole: self.expects.whole })
     }
 
     /// What an answer comes to.

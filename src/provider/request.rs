@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use reqwest::Method;
-use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use url::Url;
 
 use super::Provider;
@@ -23,7 +23,8 @@ use crate::script::call::{CallBody, CallOptions, PagePlace, Verb};
 use crate::store::Json;
 
 /// Headers that a script may not set: they say who calls, or belong to the connection.
-const REFUSED: [&str; 12] = [
+const REFUSED: [&str; 13] = [
+    "accept-encoding",
     "authorization",
     "proxy-authorization",
     "cookie",
@@ -70,6 +71,8 @@ pub(super) struct Outgoing {
     pub(super) url: Url,
     pub(super) headers: HeaderMap,
     pub(super) body: Content,
+    /// Whatever comes is wanted, also a redirect that is not followed.
+    pub(super) whole: bool,
 }
 
 /// A call put together, without who makes it.
@@ -339,6 +342,7 @@ fn add_query(url: &mut Url, object: &str, form: Form) -> Result<(), Trouble> {
 fn headers(provider: &Provider, options: &CallOptions) -> Result<HeaderMap, Trouble> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json, */*;q=0.5"));
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let of_descriptor = provider.descriptor.headers.iter();
     for (name, value) in of_descriptor.chain(&provider.config.headers).chain(&options.headers) {
         let refused = REFUSED.contains(&&**name);

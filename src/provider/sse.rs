@@ -288,7 +288,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(pieces in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..64), 0..8)) {
             let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
-            events(&pieces);
+            _ = events(&pieces);
         }
     }
 }

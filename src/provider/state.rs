@@ -53,10 +53,13 @@ pub(super) enum Kept {
 }
 
 impl Later {
-    /// The provider has asked for a pause that is too long to be waited for.
-    pub(super) fn limited(until: Instant) -> Self {
-        let message = "it has asked for a pause (rate limit)";
-        Self { until, part: Part::Provider, what: What::RateLimited, message }
+    /// The provider has asked for a pause that is too long to be waited for, by an answer of that kind.
+    pub(super) fn asked(until: Instant, what: What) -> Self {
+        let message = match what {
+            What::RateLimited => "it has asked for a pause (rate limit)",
+            _ => "it has asked for a pause",
+        };
+        Self { until, part: Part::Provider, what, message }
     }
 }
 
@@ -145,11 +148,7 @@ impl State {
 
     fn closed(&self, until: Instant, part: Part) -> Later {
         let is_limited = self.is_limited.load(Ordering::Relaxed);
-        let (what, message) = if is_limited {
-            (What::RateLimited, "it has asked for a pause (rate limit)")
-        } else {
-            (What::Failing, "it has asked for a pause")
-        };
-        Later { until, part, what, message }
+        let what = if is_limited { What::RateLimited } else { What::Failing };
+        Later { part, ..Later::asked(until, what) }
     }
 }

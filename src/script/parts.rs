@@ -57,9 +57,7 @@ pub(crate) fn of(ast: &AST, handler: &FnPtr) -> Option<Parts> {
     let function = ast.iter_functions().find(|function| function.name == handler.fn_name())?;
     let parameter = *function.params.get(handler.curry().len())?;
     let count = function.params.len();
-    let alone = ast.clone_functions_only_filtered(|_, _, _, name, params| {
-        name == handler.fn_name() && params == count
-    });
+    let alone = alone(ast, handler.fn_name(), count);
     let mut parts = Parts::default();
     let mut follows = |nodes: &[ASTNode<'_>]| match nodes {
         // A closure inside captures it, or some other variable: not worth telling apart.
@@ -75,6 +73,13 @@ pub(crate) fn of(ast: &AST, handler: &FnPtr) -> Option<Parts> {
         _ => true,
     };
     (alone.walk(&mut follows) && !parts.is_whole()).then_some(parts)
+}
+
+/// One function of a script, without the others. `clone_functions_only_filtered` filters nothing (rhai 1.27): what is new takes over all functions at once.
+pub(super) fn alone(ast: &AST, name: &str, params: usize) -> AST {
+    let mut alone = ast.clone_functions_only();
+    alone.retain_functions(|_, _, other, count| other == name && count == params);
+    alone
 }
 
 /// The names in `event.data.id`, whose left-most part is a variable; none where that is not what it is.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use axum::http::request::Parts;
 use axum::http::{Method, Response};
 
+use super::Counted;
 use super::answer::{self, Problem};
 use super::body::Body;
 use super::caller;
@@ -151,8 +152,23 @@ pub(super) struct Ran {
     pub(super) log: AttemptLog,
 }
 
-/// Runs a handler and commits what it wants, and nothing else.
+/// Runs a handler and commits what it wants, and nothing else. Where there are providers, the run has a task of its own: a connection that breaks takes
+/// its request with it, but not a run that has begun something outside (DESIGN §4, rule 10).
 pub(super) async fn run_plainly(context: &Context<'_>, asked: Asked) -> Response<Body> {
+    if context.generation.providers.is_empty() {
+        return run_here(context, asked).await;
+    }
+    let (id, client) = (context.id.clone(), Rc::clone(context.client));
+    let generation = Rc::clone(&context.generation);
+    let task = tokio::task::spawn_local(async move {
+        let _counted = Counted::new(&client.front.under_way);
+        let context = Context { id, client: &client, generation };
+        run_here(&context, asked).await
+    });
+    task.await.unwrap_or_else(|_panicked| Problem::Script.answer(&context.id))
+}
+
+async fn run_here(context: &Context<'_>, asked: Asked) -> Response<Body> {
     run(context, asked, async |answer, ran| commit(context, answer, ran.effects).await).await
 }
 

@@ -67,7 +67,6 @@ pub(super) fn build(file: File, base: Option<&Descriptor>, report: &mut Report) 
     let headers = build.headers(file.headers);
     let pages = build.pages(&file.pages);
     Descriptor {
-        docs: file.docs.map(|docs| docs.into_inner().into()),
         base_url: build.base_url(file.base_url.as_ref()),
         style: build.style(file.auth.as_ref()).unwrap_or(Style::None),
         headers,
@@ -515,7 +514,6 @@ impl Build<'_> {
             page,
             repeat: own_repeat.unwrap_or(if idempotent { Repeat::Safe } else { repeat }),
             idempotent,
-            doc: operation.doc.as_deref().unwrap_or_default().into(),
         })
     }
 }

@@ -33,8 +33,6 @@ pub(crate) use self::price::Prices;
 /// The whole of one.
 #[derive(Clone, Debug)]
 pub(crate) struct Descriptor {
-    /// Where the API is described.
-    pub(crate) docs: Option<Box<str>>,
     /// What paths are added to, without a slash at its end; `None`: config must say it.
     pub(crate) base_url: Option<Box<str>>,
     /// How a call is signed in, where config says nothing else.
@@ -137,8 +135,6 @@ pub(crate) struct Operation {
     pub(crate) repeat: Repeat,
     /// Whether a try that failed may be followed by another, also without a key.
     pub(crate) idempotent: bool,
-    /// What it does, in a line.
-    pub(crate) doc: Box<str>,
 }
 
 /// Where params go.

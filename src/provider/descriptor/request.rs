@@ -313,7 +313,8 @@ mod tests {
 
     #[test]
     fn params_of_16_mb_take_time_for_each_byte_once() {
-        let item = r#"{"price":"price_0123456789","quantity":1,"é":[true,null,0.5]},"#;
+        let item =
+            r#"{"price":"price_0123456789012345678901234567","quantity":1,"é":[true,null,0.5]},"#;
         let mut json = String::from("{\"items\":[");
         while json.len() < 16_000_000 {
             json.push_str(item);

@@ -19,10 +19,8 @@ fn kinds() -> impl Iterator<Item = &'static str> {
 fn every_built_in_descriptor_is_complete() {
     for kind in kinds() {
         let descriptor = built_in(kind);
-        assert!(descriptor.docs.as_ref().unwrap().starts_with("https://"), "{kind}");
         assert!(!descriptor.errors.message.is_empty() && !descriptor.errors.code.is_empty());
         for (name, operation) in &descriptor.operations {
-            assert!(operation.doc.starts_with(|c: char| c.is_ascii_uppercase()), "{kind} {name}");
             assert!(
                 !operation.verb.is_safe()
                     || operation.idempotent && operation.repeat == Repeat::Safe,
@@ -309,6 +307,16 @@ fn v11_the_example_of_the_documents_loads_and_finds_errors_behind_status_200() {
     assert!(matches!(list.page.as_ref().unwrap().next, Next::Cursor { .. }));
     // What it leaves open is as in http.toml.
     assert_eq!(slack.form, built_in("http").form);
+}
+
+#[test]
+fn the_example_of_the_catalogue_gives_its_code() {
+    let page = crate::catalogue::page("E0121").unwrap();
+    let (_, example) = page.split_once("```toml\n").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    let text = format!("base_url = \"https://x.example\"\n{example}");
+    let told = problems(&text);
+    assert!(matches!(&told[..], [only] if only.starts_with("E0121 3:1 ")), "{told:?}");
 }
 
 /// The problems of a text, each as code, line and column, title and label.

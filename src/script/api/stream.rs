@@ -209,7 +209,7 @@ mod tests {
         check(r#"#{ data: "\r\n\n" }"#, "data: \ndata: \ndata: \n\n");
         check(r#"#{ data: #{ a: [1, ()] } }"#, "data: {\"a\":[1,null]}\n\n");
         check(r#"#{ data: (), event: "x", id: 7 }"#, "data: null\nevent: x\nid: 7\n\n");
-        check(r#"#{ retry: "1.5s", id: "" }"#, "id: \nretry: 1500\n\n");
+        check(r#"#{ retry: "1500ms", id: "" }"#, "id: \nretry: 1500\n\n");
     }
 
     #[test]
@@ -221,7 +221,7 @@ mod tests {
         check("#{}", "reaches nobody");
         check(r#"#{ event: "x" }"#, "reaches nobody");
         check(r#"#{ event: "a\nb", data: 1 }"#, "one line");
-        check(r#"#{ id: "a\0", data: 1 }"#, "one line");
+        check(r#"#{ id: "a\x00", data: 1 }"#, "one line");
         check(r#"#{ event: 1, data: 1 }"#, "one line");
         check(r#"#{ retry: 1000 }"#, "duration");
         check(r#"#{ date: 1 }"#, "unknown field `date`");

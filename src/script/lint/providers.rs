@@ -57,6 +57,7 @@ impl Lint<'_> {
                     return;
                 }
                 (Some(Node::Operation(takes)), Step::Property(..)) => {
+                    self.told_of_call(steps);
                     let title = format!("`{way}.{name}` is an operation, and has to be called");
                     let frame = self.error("E0241", title, position, "an operation");
                     frame.help.push(format!("write `{way}.{name}{takes}`"));
@@ -65,6 +66,7 @@ impl Lint<'_> {
                 (None, Step::Property(..)) => {
                     let of_all = std::ptr::eq(tree, root) && PROPERTIES.contains(&name);
                     if !of_all {
+                        self.told_of_call(steps);
                         self.unknown(root, &way, tree, name, position);
                     }
                     return;
@@ -73,6 +75,13 @@ impl Lint<'_> {
                     return self.other_call(&way, (root, tree), call, position);
                 }
             }
+        }
+    }
+
+    /// The call at the end of a way that leads nowhere is not told of once more.
+    fn told_of_call(&mut self, steps: &[Step<'_>]) {
+        if let Some(Step::Call(_, position)) = steps.last() {
+            self.provided.insert(*position);
         }
     }
 

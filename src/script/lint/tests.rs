@@ -291,6 +291,15 @@ fn a_value_at_the_end_of_a_catch_block_is_an_error() {
         "",
     );
     refuse("fn f() { try { fail() } catch { 0 } }", "E0213", "1:33", "always `()`", "");
+    // Each function is looked at by itself, and told of once.
+    let others = "fn a() { 1 }\nfn b(x) { 2 }\nfn c(x, y) { 3 }\n";
+    refuse(
+        &format!("{others}fn f() {{ try {{ fail() }} catch {{ 0 }} }}"),
+        "E0213",
+        "4:33",
+        "always `()`",
+        "",
+    );
     accept(&handler("try { return fail(); } catch (err) { return #{ a: 1 }; }"));
     accept(&handler("try { fail() } catch (err) { log.info(\"x\") }"));
     accept(&handler("try { fail() } catch (err) { #{ a: 1 } }\nstatus(200)"));

@@ -5,6 +5,7 @@ use rhai::{AST, ASTNode, Expr, FnCallExpr, Position, Stmt};
 
 use super::Lint;
 use crate::script::diagnose::{cut, is_anonymous};
+use crate::script::parts::alone;
 
 /// Functions that change the value before the dot and give `()`. Warned of where all their overloads do.
 const IN_PLACE: [&str; 20] = [
@@ -92,9 +93,7 @@ impl Lint<'_> {
         self.shadowing_params(ast);
         for function in ast.iter_functions() {
             let (name, params) = (function.name.to_owned(), function.params.len());
-            let alone = ast.clone_functions_only_filtered(|_, _, _, other, count| {
-                other == name && count == params
-            });
+            let alone = alone(ast, &name, params);
             let mut lost = Vec::new();
             let mut in_place = None;
             alone.walk(&mut |nodes| {
