@@ -15,6 +15,8 @@ mod routes;
 mod streams;
 mod provider_streams;
 mod own_providers;
+mod shipped;
+mod conformance;
 mod providers;
 mod files;
 mod auth;
