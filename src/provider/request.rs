@@ -19,7 +19,7 @@ use super::error::{Trouble, What};
 use super::pages;
 use crate::multipart::{Encoded, Sent};
 use crate::payload::Payload;
-use crate::script::call::{CallBody, CallOptions, PageAt, PagePlace, Verb};
+use crate::script::call::{CallBody, CallOptions, PagePlace, Verb};
 use crate::store::Json;
 
 /// Headers that a script may not set: they say who calls, or belong to the connection.
@@ -118,7 +118,7 @@ pub(super) struct Given<'a> {
     pub(super) params: Option<&'a Json>,
     pub(super) files: &'a [Sent],
     pub(super) options: &'a CallOptions,
-    pub(super) page: Option<&'a PageAt>,
+    pub(super) page: Option<&'a PagePlace>,
 }
 
 /// A call of an operation.
@@ -178,28 +178,39 @@ pub(super) fn of_operation(
 /// Of a page that is not the first.
 fn page_url(
     mut url: Url,
-    page: &PageAt,
+    place: &PagePlace,
     described: &Page,
     (base, also): (&Url, &[Url]),
 ) -> Result<Url, Trouble> {
-    let text = match &page.place {
+    let text = match place {
         PagePlace::Query(param, value) => {
             // Pages that have numbers would begin elsewhere.
-            let size =
-                described.size.as_ref().filter(|_| !matches!(described.next, Next::Number { .. }));
-            pages::turn(&mut url, param, value, size.map(|size| (&*size.param, size.max)));
+            let is_counted = matches!(described.next, Next::Number { .. });
+            let size = described.size.as_ref().filter(|_| !is_counted);
+            if let Some(size) = size.filter(|size| pages::field(&url, &size.param).is_none()) {
+                pages::set(&mut url, &size.param, &size.max.to_string());
+            }
+            pages::set(&mut url, param, value);
             return Ok(url);
         }
         PagePlace::Url(text) => text,
     };
-    let elsewhere = || {
-        let message = "the next page of its list would be elsewhere than below its `base_url` or one of its `also`, so it was not asked for";
-        Trouble::new(What::Garbled, message)
+    let elsewhere = |at: &str| {
+        Trouble::new(
+            What::Garbled,
+            format!(
+                "the next page of its list would be {at}, which is not below its `base_url` or one of its `also`, so it was not asked for"
+            ),
+        )
     };
-    let next = url.join(text).map_err(|_| elsewhere())?;
+    let next = Url::parse(text).map_err(|_| elsewhere("at no URL"))?;
     let has_user = !next.username().is_empty() || next.password().is_some();
     let allowed = std::iter::once(base).chain(also).any(|prefix| is_below(&next, prefix));
-    if has_user || !allowed { Err(elsewhere()) } else { Ok(next) }
+    if has_user || !allowed {
+        let origin = next.origin().ascii_serialization();
+        return Err(elsewhere(&format!("at {origin}")));
+    }
+    Ok(next)
 }
 
 /// The way of idempotency keys with a verb, where the provider knows them.
