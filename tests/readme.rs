@@ -23,6 +23,10 @@ path = "/api/webhooks/shop"
 scheme = "standard-webhooks"
 secret_env = "CLERK_WEBHOOK_SECRET"
 
+[auth.app]
+kind = "token"
+token_env = "CLERK_WEBHOOK_SECRET"
+
 [providers.openai]
 kind = "http"
 base_url = "https://api.openai.com/v1"

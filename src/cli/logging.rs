@@ -5,17 +5,23 @@ use std::io::{self, Write};
 use std::panic;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
 use super::output::Output;
 use crate::config::process_variable;
-use crate::redact;
+use crate::{clock, redact};
 
 /// Lines that wait to be written.
 const LINES_MAX: usize = 8192;
+
+/// Lines go out together that come within so much time of those before; nobody sees the difference.
+const PIECE_TIME: Duration = Duration::from_millis(2);
+
+/// Bytes that go out together.
+const PIECE_BYTES: usize = 64 << 10;
 
 /// How long the end of the process waits for a reader that does not take the last lines.
 const LAST_LINES: Duration = Duration::from_millis(500);
@@ -138,16 +144,37 @@ impl Drop for Line<'_> {
     }
 }
 
-/// The writing thread. Errors of stderr are nobody's business.
+/// The writing thread. Errors of stderr are nobody's business. A line that comes alone goes out at once; of many that come close together those of a few
+/// milliseconds go out in one piece, so that neither they nor the threads that write them wake anybody for each.
 fn write(lines: &Receiver<Written>) {
     let mut stderr = io::stderr();
+    let mut written_at: Option<Instant> = None;
+    let mut piece = Vec::new();
     while let Ok(Written::Text(line)) = lines.recv() {
+        let since = written_at.map_or(PIECE_TIME, |at| clock::instant().duration_since(at));
+        if let Some(rest) = PIECE_TIME.checked_sub(since) {
+            std::thread::sleep(rest);
+        }
+        piece.extend_from_slice(&line);
+        let mut ends = false;
+        while piece.len() < PIECE_BYTES {
+            match lines.try_recv() {
+                Ok(Written::Text(line)) => piece.extend_from_slice(&line),
+                Ok(Written::End) => ends = true,
+                Err(_) => break,
+            }
+        }
         // Here and not where it was written: no request waits for the search.
-        let redacted = redact::current().replaced(&line);
-        _ = stderr.write_all(redacted.as_deref().unwrap_or(&line));
+        let redacted = redact::current().replaced(&piece);
+        _ = stderr.write_all(redacted.as_deref().unwrap_or(&piece));
+        written_at = Some(clock::instant());
+        piece.clear();
         let dropped = DROPPED.swap(0, Ordering::Relaxed);
         if dropped > 0 {
             _ = writeln!(stderr, "{dropped} log lines were dropped, for nobody read them in time");
+        }
+        if ends {
+            break;
         }
     }
 }

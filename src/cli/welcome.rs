@@ -8,8 +8,14 @@ use crate::generation::Generation;
 use crate::script::handler::Trigger;
 use crate::webhook::sample;
 
-/// Lines of the table; a screen has 24.
-const ROWS_MAX: usize = 12;
+/// Lines of a screen, without the one on which the cursor is left.
+const LINES_MAX: usize = 23;
+/// Rows of the table that are shown in any case.
+const ROWS_MIN: usize = 4;
+/// Columns of a screen.
+const COLUMNS_MAX: usize = 80;
+/// Variables that are not set and have a line each; more of them are only named.
+const EXPLAINED_MAX: usize = 2;
 /// Characters of a path; what stands beside it starts in the same column up to here.
 const PATH_MAX: usize = 40;
 
@@ -28,8 +34,17 @@ pub(super) fn screen(
         lines.push(format!("The world reaches it at {url}"));
     }
     lines.push(String::new());
-    lines.extend(table(generation));
-    lines.push(String::new());
+    let rest = rest(config, generation, program);
+    // The two that are always there, and a word on those that are not shown.
+    let rows_max = LINES_MAX.saturating_sub(lines.len() + rest.len() + 3).max(ROWS_MIN);
+    lines.extend(table(generation, rows_max));
+    lines.extend(rest);
+    lines.join("\n")
+}
+
+/// What stands below the table.
+fn rest(config: &Config, generation: &Generation, program: &str) -> Vec<String> {
+    let mut lines = vec![String::new()];
     let folder = config.scripts.dir.display();
     if generation.scripts.is_empty() && generation.broken.is_empty() {
         lines.push(format!(
@@ -46,10 +61,10 @@ pub(super) fn screen(
     lines.extend(missing(config));
     lines.extend(next(config, generation, program));
     lines.push(String::new());
-    lines.join("\n")
+    lines
 }
 
-fn table(generation: &Generation) -> Vec<String> {
+fn table(generation: &Generation, rows_max: usize) -> Vec<String> {
     let mut rows: Vec<(&str, String, String)> = Vec::new();
     for webhook in &generation.webhooks {
         rows.push(("POST", harmless(&webhook.path, PATH_MAX), format!("webhook {}", webhook.name)));
@@ -61,8 +76,8 @@ fn table(generation: &Generation) -> Vec<String> {
             }
         }
     }
-    let more = rows.len().saturating_sub(ROWS_MAX);
-    rows.truncate(ROWS_MAX);
+    let more = rows.len().saturating_sub(rows_max);
+    rows.truncate(rows_max);
     rows.push(("GET", "/healthz".to_owned(), "is it alive".to_owned()));
     rows.push(("GET", "/readyz".to_owned(), "can it take deliveries".to_owned()));
     let width = rows.iter().map(|(_, path, _)| path.chars().count()).max().unwrap_or(0);
@@ -78,17 +93,37 @@ fn table(generation: &Generation) -> Vec<String> {
 
 /// Variables without which something does not work. Their values are nowhere here.
 fn missing(config: &Config) -> Vec<String> {
-    let line = |variable: &Variable| match (&variable.unusable, &variable.source) {
-        (Some(why), Some(source)) => Some(format!(
-            "Not used: {} from {source} ({}): {why}.",
-            variable.name, variable.purpose
-        )),
-        (_, None) if variable.required => {
-            Some(format!("Not set: {} ({}).", variable.name, variable.purpose))
+    let unusable = config.variables.iter().filter_map(|variable| {
+        let (why, source) = (variable.unusable.as_ref()?, variable.source.as_ref()?);
+        Some(format!("Not used: {} from {source} ({}): {why}.", variable.name, variable.purpose))
+    });
+    let mut lines: Vec<String> = unusable.collect();
+    let is_unset = |variable: &&Variable| variable.required && variable.source.is_none();
+    let unset: Vec<&Variable> = config.variables.iter().filter(is_unset).collect();
+    if unset.len() <= EXPLAINED_MAX {
+        let line =
+            |variable: &&Variable| format!("Not set: {} ({}).", variable.name, variable.purpose);
+        lines.extend(unset.iter().map(line));
+    } else {
+        lines.push("Not set yet; what needs one of these says so, and the rest works:".to_owned());
+        lines.extend(wrapped(unset.iter().map(|variable| &*variable.name)));
+    }
+    lines
+}
+
+/// Words in lines of a screen, each a little to the right.
+fn wrapped<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in words {
+        match lines.last_mut() {
+            Some(line) if line.len() + word.len() + 2 < COLUMNS_MAX => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(format!("  {word}")),
         }
-        _ => None,
-    };
-    config.variables.iter().filter_map(line).collect()
+    }
+    lines
 }
 
 /// What to type next, so that it can be copied: a secret to try with, or a sample event.

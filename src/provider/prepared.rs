@@ -19,7 +19,7 @@ use super::exchange::Incoming;
 use super::pages;
 use super::request::{self, Built, Content, Given, Outgoing};
 use crate::multipart;
-use crate::script::call::{Called, Page, PageAt, ProviderCall, Target, Verb};
+use crate::script::call::{Called, Page, ProviderCall, Target, Verb};
 
 /// One call, taken apart and put together.
 #[derive(Debug)]
@@ -39,8 +39,6 @@ pub(crate) struct Prepared {
     repeat: Repeat,
     /// The operation whose answer is a page of a list.
     paged: Option<Arc<str>>,
-    /// Which page it asks for.
-    page: Option<PageAt>,
     /// Whether a wait that is too long may park its job.
     pub(super) may_wait: bool,
     /// The answer is wanted as it comes.
@@ -50,11 +48,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Puts it together; nothing is sent. A file that is part of it is read once, for the digest.
-    pub(crate) async fn new(
-        provider: &Arc<Provider>,
-        call: &ProviderCall,
-    ) -> Result<Self, Trouble> {
+    /// As the script asks for it. A file that is part of it is read once, for the digest.
+    pub(super) async fn of(provider: &Arc<Provider>, call: &ProviderCall) -> Result<Self, Trouble> {
         let missing = provider.missing();
         if !missing.is_empty() {
             let message = format!("it is not configured: {} is not set", missing.join(", "));
@@ -109,7 +104,6 @@ impl Prepared {
             is_idempotent,
             repeat,
             paged,
-            page: call.page.clone(),
             may_wait: options.wait,
             streams: options.stream,
             own_key: options.idempotency_key.clone(),
@@ -143,7 +137,7 @@ impl Prepared {
             headers.insert(name.clone(), value.clone());
         }
         if let Some((name, value)) = &applied.query {
-            url.query_pairs_mut().append_pair(name, value.expose());
+            pages::set(&mut url, name, value.expose());
         }
         if let (Some(name), Some(key)) = (self.key_header(), key) {
             let value = HeaderValue::try_from(key).map_err(|_| {
@@ -165,12 +159,7 @@ impl Prepared {
 
     fn page_of(&self, incoming: &Incoming, called: &Called) -> Option<Page> {
         let operation = self.provider.descriptor.operation(self.paged.as_ref()?)?;
-        let described = operation.page.as_ref()?;
-        let size = described.size.as_ref().and_then(|size| {
-            let mut fields = self.url.query_pairs();
-            fields.find(|(name, _)| **name == *size.param)?.1.parse().ok()
-        });
-        pages::found(described, &called.body, &incoming.headers, self.page.as_ref(), size)
+        pages::found(operation.page.as_ref()?, &called.body, &incoming.headers, &self.url)
     }
 
     /// The quota that it counts for, where its descriptor names one.

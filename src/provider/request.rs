@@ -19,7 +19,7 @@ use super::error::{Trouble, What};
 use super::pages;
 use crate::multipart::{Encoded, Sent};
 use crate::payload::Payload;
-use crate::script::call::{CallBody, CallOptions, PageAt, PagePlace, Verb};
+use crate::script::call::{CallBody, CallOptions, PagePlace, Verb};
 use crate::store::Json;
 
 /// Headers that a script may not set: they say who calls, or belong to the connection.
@@ -118,7 +118,7 @@ pub(super) struct Given<'a> {
     pub(super) params: Option<&'a Json>,
     pub(super) files: &'a [Sent],
     pub(super) options: &'a CallOptions,
-    pub(super) page: Option<&'a PageAt>,
+    pub(super) page: Option<&'a PagePlace>,
 }
 
 /// A call of an operation.
@@ -142,9 +142,8 @@ pub(super) fn of_operation(
     };
     let request = provider.descriptor.request(operation, asked);
     let request = request.map_err(|error| bad(error.to_string()))?;
-    let mut url =
-        Url::parse(&format!("{}{}", base_url.as_str().trim_end_matches('/'), request.path))
-            .map_err(|error| bad(format!("this path makes no URL: {error}")))?;
+    let mut url = base_url.clone();
+    url.set_path(&format!("{}{}", base_url.path().trim_end_matches('/'), request.path));
     url.set_query(Some(&*request.query).filter(|query| !query.is_empty()));
     if let (Some(page), Some(described)) = (given.page, &operation.page) {
         url = page_url(url, page, described, (base_url, &provider.config.also))?;
@@ -179,28 +178,39 @@ pub(super) fn of_operation(
 /// Of a page that is not the first.
 fn page_url(
     mut url: Url,
-    page: &PageAt,
+    place: &PagePlace,
     described: &Page,
     (base, also): (&Url, &[Url]),
 ) -> Result<Url, Trouble> {
-    let text = match &page.place {
+    let text = match place {
         PagePlace::Query(param, value) => {
             // Pages that have numbers would begin elsewhere.
-            let size =
-                described.size.as_ref().filter(|_| !matches!(described.next, Next::Number { .. }));
-            pages::turn(&mut url, param, value, size.map(|size| (&*size.param, size.max)));
+            let is_counted = matches!(described.next, Next::Number { .. });
+            let size = described.size.as_ref().filter(|_| !is_counted);
+            if let Some(size) = size.filter(|size| pages::field(&url, &size.param).is_none()) {
+                pages::set(&mut url, &size.param, &size.max.to_string());
+            }
+            pages::set(&mut url, param, value);
             return Ok(url);
         }
         PagePlace::Url(text) => text,
     };
-    let elsewhere = || {
-        let message = "the next page of its list would be elsewhere than below its `base_url` or one of its `also`, so it was not asked for";
-        Trouble::new(What::Garbled, message)
+    let elsewhere = |at: &str| {
+        Trouble::new(
+            What::Garbled,
+            format!(
+                "the next page of its list would be {at}, which is not below its `base_url` or one of its `also`, so it was not asked for"
+            ),
+        )
     };
-    let next = url.join(text).map_err(|_| elsewhere())?;
+    let next = Url::parse(text).map_err(|_| elsewhere("at no URL"))?;
     let has_user = !next.username().is_empty() || next.password().is_some();
     let allowed = std::iter::once(base).chain(also).any(|prefix| is_below(&next, prefix));
-    if has_user || !allowed { Err(elsewhere()) } else { Ok(next) }
+    if has_user || !allowed {
+        let origin = next.origin().ascii_serialization();
+        return Err(elsewhere(&format!("at {origin}")));
+    }
+    Ok(next)
 }
 
 /// The way of idempotency keys with a verb, where the provider knows them.
@@ -275,13 +285,13 @@ fn resolve(base: &Url, also: &[Url], path: &str) -> Result<Url, Trouble> {
     if path.split('/').any(is_dots) {
         return Err(bad("a path has no `.` and no `..` among its segments"));
     }
-    let mut whole = base.as_str().trim_end_matches('/').to_owned();
+    let mut whole = base.path().trim_end_matches('/').to_owned();
     if !path.is_empty() {
         whole.push('/');
         whole.extend(utf8_percent_encode(path.trim_start_matches('/'), PATH));
     }
-    let mut url =
-        Url::parse(&whole).map_err(|error| bad(format!("this path makes no URL: {error}")))?;
+    let mut url = base.clone();
+    url.set_path(&whole);
     url.set_query(query.filter(|query| !query.is_empty()));
     // What was put together by hand is looked at as a whole, too.
     if is_below(&url, base) {

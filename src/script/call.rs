@@ -21,7 +21,7 @@ pub(crate) struct ProviderCall {
     /// Everything that may be left out.
     pub(crate) options: CallOptions,
     /// Of a list: which page, where that is not the first.
-    pub(crate) page: Option<PageAt>,
+    pub(crate) page: Option<PagePlace>,
 }
 
 /// What is called.
@@ -189,20 +189,11 @@ pub(crate) struct Page {
     /// The way to its items in the body; none where the body is the list.
     pub(crate) items: Box<[Box<str>]>,
     /// Where the list goes on.
-    pub(crate) next: Option<PageAt>,
+    pub(crate) next: Option<PagePlace>,
 }
 
-/// How a page of a list is asked for that is not the first.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PageAt {
-    /// Where it begins.
-    pub(crate) place: PagePlace,
-    /// Items of all pages before it.
-    pub(crate) had: u64,
-}
-
-/// Where a page begins.
-#[derive(Clone, Debug, PartialEq)]
+/// Where a page of a list begins that is not the first.
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub(crate) enum PagePlace {
     /// A field of the query, and its value.
     Query(Box<str>, Box<str>),

@@ -1,6 +1,7 @@
 //! A third party that does what no HTTP library would: what it sends on a connection is a script, byte by byte. It counts connections and keeps what it
 //! was sent. It ends with its test.
 
+use std::fmt;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -31,6 +32,18 @@ pub(crate) enum Step {
     Hang,
     /// Ends the connection with an error instead of an end (SO_LINGER 0).
     Reset,
+    /// Reads requests, and gives to each what this gives, until the client leaves.
+    Serve(Serving),
+}
+
+/// From a request to the bytes of its answer.
+#[derive(Clone)]
+pub(crate) struct Serving(Arc<dyn Fn(&Asked) -> Vec<u8> + Send + Sync>);
+
+impl fmt::Debug for Serving {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Serving")
+    }
 }
 
 /// A request as it came.
@@ -67,6 +80,11 @@ impl Upstream {
     /// The same on each connection.
     pub(crate) fn always(steps: Vec<Step>) -> Self {
         Self::start(move |_| steps.clone())
+    }
+
+    /// One that behaves: every request is answered with what this gives.
+    pub(crate) fn serving(answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::always(vec![Step::Serve(Serving(Arc::new(answer)))])
     }
 
     /// What is done on each connection, by its number from 0.
@@ -365,6 +383,12 @@ impl Served {
                 self.seen.lock().unwrap().requests.push(asked);
                 Ok(())
             }
+            Step::Serve(serving) => loop {
+                let asked = self.read()?;
+                let answer = (serving.0)(&asked);
+                self.seen.lock().unwrap().requests.push(asked);
+                self.send(&answer)?;
+            },
             Step::Send(bytes) => self.send(bytes),
             Step::Drip(bytes, pause) => bytes.iter().try_for_each(|byte| {
                 std::thread::sleep(*pause);

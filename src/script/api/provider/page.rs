@@ -2,13 +2,15 @@
 //! before is used up. Whatever takes plain data takes the answer of the first page.
 
 use std::any::TypeId;
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::vec;
 
 use rhai::{Array, Dynamic, ImmutableString, Map, Module};
 
 use super::answer;
-use crate::script::call::{Page as Told, PageAt, ProviderCall};
+use crate::script::call::{Page as Told, PagePlace, ProviderCall};
 use crate::script::current::{Throw, ask, fail};
 use crate::script::host_call::{HostCall, HostReply};
 use crate::script::value::Kind;
@@ -85,7 +87,7 @@ impl Page {
         }
     }
 
-    fn next(&self) -> Option<PageAt> {
+    fn next(&self) -> Option<PagePlace> {
         self.0.told.as_ref().and_then(|told| told.next.clone())
     }
 }
@@ -94,25 +96,39 @@ impl Page {
 struct Items {
     page: Page,
     items: vec::IntoIter<Dynamic>,
+    /// Pages that were asked for; of each only this, since a list may be long.
+    asked: HashSet<u64>,
+    hasher: RandomState,
     is_over: bool,
 }
 
 impl Items {
     fn of(page: &Page) -> Self {
-        Self { items: page.items().into_iter(), page: page.clone(), is_over: false }
+        Self {
+            items: page.items().into_iter(),
+            page: page.clone(),
+            asked: HashSet::new(),
+            hasher: RandomState::new(),
+            is_over: false,
+        }
     }
 
     /// Goes on to the next page; false: there is none.
     fn turn(&mut self) -> Result<bool, Throw> {
-        let Some(at) = self.page.next() else { return Ok(false) };
-        if self.page.0.call.page.as_ref().is_some_and(|before| before.place == at.place) {
+        let Listed { call, shown, body, told } = &*self.page.0;
+        if told.is_none() && !body.is_unit() {
             return Err(fail(&format!(
-                "`{}` names the same page as the next one again, so its list has no end",
-                self.page.0.shown
+                "the answer of `{shown}` has no list where `items` of its descriptor says"
             )));
         }
-        let call = ProviderCall { page: Some(at), ..self.page.0.call.clone() };
-        self.page = fetch(&call, &self.page.0.shown)?;
+        let Some(place) = self.page.next() else { return Ok(false) };
+        if !self.asked.insert(self.hasher.hash_one(&place)) {
+            return Err(fail(&format!(
+                "`{shown}` names a page of its list that it has named before, so the list has no end"
+            )));
+        }
+        let call = ProviderCall { page: Some(place), ..call.clone() };
+        self.page = fetch(&call, shown)?;
         self.items = self.page.items().into_iter();
         Ok(true)
     }
