@@ -137,7 +137,8 @@ fn a_chat_is_streamed_while_openai_still_writes_it() {
 
     shipped.openai.behave(&json!({}));
     let whole = shipped.ask(&rhaiway, "POST", "/api/chat", CHAT);
-    assert_eq!((whole.status, whole.header("content-type")), (200, Some("text/event-stream")));
+    assert_eq!(whole.status, 200);
+    assert!(whole.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream")));
     let text = whole.text();
     assert!(text.ends_with("data: [DONE]\n\n"), "{text}");
     assert!(text.contains("\"total_tokens\":"), "{text}");
@@ -155,7 +156,7 @@ fn a_chat_says_what_is_wrong_with_what_it_was_sent() {
     let shipped = Shipped::new();
     let rhaiway = shipped.project.start();
     for (body, part) in [
-        ("{", "JSON"),
+        ("{", "Invalid payload"),
         ("[]", "at least one message"),
         ("{}", "at least one message"),
         (r#"{"messages":[]}"#, "at least one message"),
