@@ -216,7 +216,7 @@ get("/twice", #{ auth: "none" }, |req| {
 get("/again", #{ auth: "none" }, |req| {
     let s = ai.get("/chat", #{ stream: true });
     s.message();
-    for chunk in s { }
+    for chunk in s { print(chunk); }
 });
 get("/early", #{ auth: "none" }, |req| {
     let s = ai.get("/endless", #{ stream: true });

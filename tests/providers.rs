@@ -5,6 +5,7 @@ mod bodies;
 mod breaker;
 mod connections;
 mod limits;
+mod operations;
 mod places;
 mod redirects;
 mod requests;

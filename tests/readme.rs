@@ -23,9 +23,21 @@ path = "/api/webhooks/shop"
 scheme = "standard-webhooks"
 secret_env = "CLERK_WEBHOOK_SECRET"
 
+[auth.app]
+kind = "token"
+token_env = "CLERK_WEBHOOK_SECRET"
+
 [providers.openai]
 kind = "http"
 base_url = "https://api.openai.com/v1"
+
+[providers.slack]
+kind = "http"
+base_url = "https://slack.com/api"
+
+[providers.weather]
+kind = "http"
+base_url = "https://weather.example.com"
 
 [vars]
 support_email = "help@example.com"

@@ -149,6 +149,12 @@ fn a_chat_is_streamed_while_openai_still_writes_it() {
         (&json!("gpt-5-mini"), &json!(true))
     );
     assert_eq!(body["messages"][1], json!({ "role": "user", "content": "hello there" }));
+    // What it used is counted once the stream has said it.
+    let line = rhaiway.wait_for_log("\"tokens_used\"");
+    let line: Value = serde_json::from_str(&line).unwrap();
+    let usage = text.lines().rev().find(|line| line.contains("\"total_tokens\"")).unwrap();
+    let usage: Value = serde_json::from_str(usage.strip_prefix("data: ").unwrap()).unwrap();
+    assert_eq!(line["tokens_used"], usage["usage"]["total_tokens"], "{line}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub(super) fn run(output: &Output, config: &Path, arguments: &Arguments) -> anyh
                 let (webhooks, _) = runtime::webhooks(&config);
                 let flaws = runtime::flaws(&config);
                 frames.extend(flaws.into_iter().map(|flaw| Frame::warning("E0110", flaw)));
-                match Reloader::new(&config, &webhooks) {
+                match Reloader::new(&config, &webhooks, &Arc::default()) {
                     Ok(mut reloader) => {
                         let (found, looked_at) = look(&mut reloader, &config, &webhooks);
                         frames.extend(found);

@@ -211,6 +211,12 @@ pub(super) struct Provider {
     pub(super) retry: Option<Spanned<resilience::Retry>>,
     /// When no call goes out any more, for a while.
     pub(super) breaker: Option<Spanned<resilience::Breaker>>,
+    /// What its answers may use in a time of the calendar (UTC), `20 usd/day`, or a list of such of which all hold. Default: as much as there is.
+    pub(super) budget: Option<Written>,
+    /// The model that is asked in place of another from 80 % of a budget on. Default: none.
+    pub(super) fallback_model: Option<Written>,
+    /// US dollars a million tokens, by model: `{ "my-model" = { input = 1.0, output = 2.0, cached = 0.1 } }`. Default: as the provider publishes.
+    pub(super) prices: Option<Written>,
     /// Size of one answer, 1KiB to 1GiB. Default: `10MiB`.
     pub(super) max_response: Option<Written>,
 }

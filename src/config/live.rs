@@ -234,6 +234,12 @@ const PROVIDER_KEYS: &[ProviderKey] = &[
         name: "breaker.open_for",
         same: |a, b| a.resilience.breaker.open_for == b.resilience.breaker.open_for,
     },
+    ProviderKey { name: "budget", same: |a, b| a.spending.budgets == b.spending.budgets },
+    ProviderKey {
+        name: "fallback_model",
+        same: |a, b| a.spending.fallback_model == b.spending.fallback_model,
+    },
+    ProviderKey { name: "prices", same: |a, b| a.spending.prices == b.spending.prices },
     ProviderKey { name: "max_response", same: |a, b| a.max_response == b.max_response },
 ];
 

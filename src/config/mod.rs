@@ -20,6 +20,7 @@ mod providers;
 mod credentials;
 mod secret_variable;
 mod resilience;
+mod budget;
 mod auth;
 mod db;
 mod check;
@@ -30,6 +31,7 @@ mod secret_file;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::budget::{Budget, ModelPrice, Period, Spending, Unit};
 #[cfg(test)]
 pub(crate) use self::build::load_text;
 pub(crate) use self::build::{How, load};
@@ -246,6 +248,8 @@ pub(crate) struct Provider {
     pub(crate) error_when: Option<ErrorWhen>,
     /// How hard it is called.
     pub(crate) resilience: Resilience,
+    /// What it may cost.
+    pub(crate) spending: Spending,
     /// Bytes of one answer, at most.
     pub(crate) max_response: u64,
 }

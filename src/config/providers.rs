@@ -14,7 +14,9 @@ use super::file;
 use super::read::quoted;
 use super::secret::{Secret, unusable};
 use super::secret_variable::{NoSecret, Wanted};
-use super::{BaseUrl, DescriptorFile, ErrorWhen, Provider, ProviderKind, credentials, resilience};
+use super::{
+    BaseUrl, DescriptorFile, ErrorWhen, Provider, ProviderKind, budget, credentials, resilience,
+};
 use crate::frame::Frame;
 use crate::json::Pointer;
 
@@ -83,6 +85,12 @@ impl One<'_, '_, '_> {
             breaker: table.breaker.as_ref(),
         };
         let resilience = resilience::read(&mut self.build.check, &shown, keys);
+        let keys = budget::Keys {
+            budget: table.budget.as_ref(),
+            fallback_model: table.fallback_model.as_ref(),
+            prices: table.prices.as_ref(),
+        };
+        let spending = budget::read(&mut self.build.check, &shown, keys);
         Provider {
             name: self.name.get_ref().as_str().into(),
             kind,
@@ -95,6 +103,7 @@ impl One<'_, '_, '_> {
             error_when: self.error_when(),
             max_response,
             resilience,
+            spending,
         }
     }
 

@@ -142,7 +142,7 @@ impl Executor {
         let retention = generation.config.storage.retention;
         let calling = perform::Calling {
             caller: Rc::clone(&self.caller),
-            providers: generation.providers.clone(),
+            providers: Arc::clone(&generation.providers),
             has_acted,
             circumstances: Circumstances {
                 deadline: given.started + limits.timeout,

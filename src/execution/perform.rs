@@ -34,7 +34,7 @@ use crate::store::{DocumentKey, Effects, Find, NewEvent, Reader, StoreError};
 pub(super) struct Calling {
     pub(super) caller: Rc<Caller>,
     /// Those of the run's generation.
-    pub(super) providers: Vec<Arc<Provider>>,
+    pub(super) providers: Arc<[Arc<Provider>]>,
     pub(super) circumstances: Circumstances,
     /// Set before the first call that may have an effect outside.
     pub(super) has_acted: Rc<Cell<bool>>,

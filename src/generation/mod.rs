@@ -30,7 +30,7 @@ pub(crate) struct Generation {
     /// In the order of config.
     pub(crate) webhooks: Vec<Arc<Webhook>>,
     /// In the order of config.
-    pub(crate) providers: Vec<Arc<Provider>>,
+    pub(crate) providers: Arc<[Arc<Provider>]>,
     /// How callers of routes are told apart, in the order of config.
     pub(crate) auth: Vec<Arc<Auth>>,
     /// By name.
@@ -48,7 +48,7 @@ pub(crate) struct Declared {
     /// How callers of routes are told apart.
     pub(crate) auth: Vec<Arc<Auth>>,
     /// Whom scripts call.
-    pub(crate) providers: Vec<Arc<Provider>>,
+    pub(crate) providers: Arc<[Arc<Provider>]>,
 }
 
 /// A generation as one request or attempt holds it: counted within its worker, so that no two workers share a counter.

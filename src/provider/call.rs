@@ -112,7 +112,12 @@ impl Caller {
             Err(Kept::Out(trouble)) => End::Failed(trouble),
             Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
         };
-        say(prepared, &end, tries, latency);
+        let tokens_used = match &end {
+            End::Called(called) => prepared.count(called),
+            // It is said at the end of the stream.
+            End::Streaming(_) | End::Failed(_) | End::Parked { .. } => None,
+        };
+        say(prepared, &end, tries, latency, tokens_used);
         Sent { tries, end }
     }
 
@@ -124,6 +129,7 @@ impl Caller {
         tries: &mut u32,
     ) -> Result<Made, Kept> {
         let provider = &prepared.provider;
+        provider.within_budget(prepared.verb)?;
         let client = self.client(provider, circumstances).map_err(Kept::Out)?;
         let pass = provider.state.pass(circumstances.deadline).await.map_err(Kept::Later)?;
         let began = clock::instant();
@@ -153,6 +159,10 @@ impl Caller {
             let ends = exchange::ends(timeout, circumstances.deadline);
             let wanted = Wanted { operation: &prepared.operation, bucket: prepared.bucket() };
             let place = provider.state.admit(provider, wanted, ends).await?;
+            // While it stood in line, others may have spent the rest. A call that has begun goes on to its end.
+            if *tries == 0 {
+                provider.within_budget(prepared.verb)?;
+            }
             let bounds = Bounds {
                 ends: exchange::ends(timeout, circumstances.deadline),
                 timeout,
@@ -350,14 +360,14 @@ fn kept_out(prepared: &Prepared, later: Later, circumstances: Circumstances) -> 
 }
 
 /// One line for each call. What the provider said is not in it: it may be about a person.
-fn say(prepared: &Prepared, end: &End, attempt: u32, latency: Duration) {
+fn say(prepared: &Prepared, end: &End, attempt: u32, latency: Duration, tokens_used: Option<u64>) {
     let (service, method) = (&prepared.provider.name, &prepared.operation);
     let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
     let took = units::print_duration(latency);
     match end {
         End::Called(called) => {
             let request_id = called.request_id().unwrap_or_default();
-            tracing::info!(%service, %method, success = true, latency_ms, attempt, status = called.status, request_id, "{service} {method}: {} in {took}", called.status);
+            tracing::info!(%service, %method, success = true, latency_ms, tokens_used, attempt, status = called.status, request_id, "{service} {method}: {} in {took}", called.status);
         }
         End::Streaming(streaming) => {
             tracing::info!(%service, %method, success = true, latency_ms, attempt, status = streaming.status(), "{service} {method}: began to answer in {took}");

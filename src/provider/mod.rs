@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use url::Url;
 
+use self::budget::{Ledger, Spent};
 use self::credentials::Credentials;
-use self::descriptor::{Descriptor, Style};
+use self::descriptor::{Descriptor, Prices, Style};
 use self::state::State;
 use crate::clock;
 use crate::config;
@@ -32,6 +33,9 @@ mod sse;
 mod merge;
 mod credentials;
 mod state;
+pub(crate) mod budget;
+mod usage;
+mod spending;
 mod rate_limit;
 mod places;
 mod gate;
@@ -61,6 +65,10 @@ pub(crate) struct Provider {
     rates: Box<[Rate]>,
     /// What its API looks like.
     descriptor: Arc<Descriptor>,
+    /// What its answers cost.
+    prices: Prices,
+    /// What was used of it.
+    spent: Arc<Spent>,
     /// What all workers share of it, whatever config says.
     state: Arc<State>,
     credentials: Arc<Credentials>,
@@ -74,15 +82,21 @@ impl fmt::Debug for Provider {
 
 impl Provider {
     /// From its table, or everything that is wrong with its own descriptor. What is known of it stays known where it is the same as before, and so
-    /// do its tokens.
+    /// do its tokens; what was used of it stands in the ledger under its name.
     pub(crate) fn new(
         config: &config::Provider,
         before: Option<&Self>,
+        ledger: &Ledger,
     ) -> Result<Self, Vec<Frame>> {
         let descriptor = match &config.descriptor {
             Some(file) => Arc::new(Descriptor::read(&file.path, &file.text)?),
             None => Descriptor::built_in(config.kind),
         };
+        if descriptor.usage.is_none()
+            && let Some(frame) = spending::uncounted(config)
+        {
+            return Err(vec![frame]);
+        }
         let base_url = match &config.base_url {
             Some(BaseUrl::Known(url)) => Some(url.clone()),
             Some(BaseUrl::Secret(secret)) => Url::parse(secret.expose()).ok(),
@@ -101,8 +115,18 @@ impl Provider {
         let state = before.filter(same).map(|before| Arc::clone(&before.state)).unwrap_or_default();
         let rates =
             config.resilience.rate_limit.clone().unwrap_or_else(|| descriptor.rate_limit.clone());
-        let name = config.name.as_ref().into();
-        Ok(Self { name, config: config.clone(), base_url, rates, descriptor, state, credentials })
+        let prices = spending::prices(&descriptor.prices, &config.spending);
+        Ok(Self {
+            name: config.name.as_ref().into(),
+            config: config.clone(),
+            base_url,
+            rates,
+            descriptor,
+            prices,
+            spent: ledger.spent(&config.name),
+            state,
+            credentials,
+        })
     }
 
     /// What scripts may call by name.

@@ -15,6 +15,7 @@ use super::exchange::{self, Bounds, Incoming};
 use super::places::Place;
 use super::prepared::Prepared;
 use super::request::Outgoing;
+use super::spending::{Meter, Seen};
 use super::stream::{self as reading, Broken, Reading};
 use crate::script::call::{CallError, CalledBody, StreamPart};
 use crate::store::Json;
@@ -69,6 +70,7 @@ pub(crate) struct Streaming {
     opened: Opened,
     provider: Arc<str>,
     operation: Box<str>,
+    meter: Meter,
     /// It counts as one of the provider's calls as long as it comes.
     _place: Place,
 }
@@ -85,7 +87,8 @@ pub(crate) type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, CallError>>>>;
 impl Streaming {
     pub(super) fn new(opened: Opened, place: Place, prepared: &Prepared) -> Self {
         let (provider, operation) = (prepared.provider(), prepared.operation.clone());
-        Self { opened, provider: Arc::clone(provider), operation, _place: place }
+        let meter = Meter::new(prepared);
+        Self { opened, provider: Arc::clone(provider), operation, meter, _place: place }
     }
 
     /// Of HTTP.
@@ -107,13 +110,16 @@ impl Streaming {
             StreamPart::Usage => Ok(reading.usage().cloned()),
             StreamPart::FinishReason => Ok(reading.finish_reason().cloned()),
         };
+        if self.opened.reading.has_ended() {
+            self.count();
+        }
         match value {
             Ok(value) => Ok(value.map(|value| harmless(&value))),
             Err(broken) => Err(self.failed(broken)),
         }
     }
 
-    /// All that is left, unchanged but for our own secrets, as far as one stands in one piece. What it used is said in the log at its end.
+    /// All that is left, unchanged but for our own secrets, as far as one stands in one piece.
     pub(crate) fn into_pieces(self) -> Pieces {
         Box::pin(stream::unfold(Some(self), |streaming| async {
             let mut streaming = streaming?;
@@ -122,10 +128,7 @@ impl Streaming {
                     let bytes = redact::current().replaced(&bytes).map_or(bytes, Bytes::from);
                     Some((Ok(bytes), Some(streaming)))
                 }
-                Ok(None) => {
-                    streaming.say_ended();
-                    None
-                }
+                Ok(None) => None,
                 Err(broken) => {
                     let error = streaming.failed(broken);
                     tracing::warn!(service = %error.provider, method = %error.operation, success = false, code = error.code, "{}", error.message);
@@ -135,11 +138,15 @@ impl Streaming {
         }))
     }
 
-    fn say_ended(&self) {
-        let (service, method) = (&self.provider, &self.operation);
-        let usage = self.opened.reading.usage();
-        let tokens_used = usage.and_then(|usage| usage.get("total_tokens")).and_then(Value::as_u64);
-        tracing::debug!(%service, %method, success = true, tokens_used, "{service} {method} has streamed all of its answer");
+    /// Counts what it used, and says so in the log; only the first time.
+    fn count(&mut self) {
+        let reading = &self.opened.reading;
+        self.meter.read(&Seen {
+            usage: reading.usage(),
+            model: reading.model(),
+            pieces: reading.chunks(),
+            has_ended: reading.has_ended(),
+        });
     }
 
     fn failed(&self, broken: Broken) -> CallError {
@@ -167,6 +174,13 @@ impl Streaming {
             retry_after: None,
             body,
         }
+    }
+}
+
+/// Whoever lets go of it, and whenever: what came has been paid for.
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        self.count();
     }
 }
 

@@ -48,11 +48,8 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// Puts it together; nothing is sent. A file that is part of it is read once, for the digest.
-    pub(crate) async fn new(
-        provider: &Arc<Provider>,
-        call: &ProviderCall,
-    ) -> Result<Self, Trouble> {
+    /// As the script asks for it. A file that is part of it is read once, for the digest.
+    pub(super) async fn of(provider: &Arc<Provider>, call: &ProviderCall) -> Result<Self, Trouble> {
         let missing = provider.missing();
         if !missing.is_empty() {
             let message = format!("it is not configured: {} is not set", missing.join(", "));

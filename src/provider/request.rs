@@ -142,9 +142,8 @@ pub(super) fn of_operation(
     };
     let request = provider.descriptor.request(operation, asked);
     let request = request.map_err(|error| bad(error.to_string()))?;
-    let mut url =
-        Url::parse(&format!("{}{}", base_url.as_str().trim_end_matches('/'), request.path))
-            .map_err(|error| bad(format!("this path makes no URL: {error}")))?;
+    let mut url = base_url.clone();
+    url.set_path(&format!("{}{}", base_url.path().trim_end_matches('/'), request.path));
     url.set_query(Some(&*request.query).filter(|query| !query.is_empty()));
     if let (Some(page), Some(described)) = (given.page, &operation.page) {
         url = page_url(url, page, described, (base_url, &provider.config.also))?;
@@ -281,13 +280,13 @@ fn resolve(base: &Url, also: &[Url], path: &str) -> Result<Url, Trouble> {
     if path.split('/').any(is_dots) {
         return Err(bad("a path has no `.` and no `..` among its segments"));
     }
-    let mut whole = base.as_str().trim_end_matches('/').to_owned();
+    let mut whole = base.path().trim_end_matches('/').to_owned();
     if !path.is_empty() {
         whole.push('/');
         whole.extend(utf8_percent_encode(path.trim_start_matches('/'), PATH));
     }
-    let mut url =
-        Url::parse(&whole).map_err(|error| bad(format!("this path makes no URL: {error}")))?;
+    let mut url = base.clone();
+    url.set_path(&whole);
     url.set_query(query.filter(|query| !query.is_empty()));
     // What was put together by hand is looked at as a whole, too.
     if is_below(&url, base) {

@@ -1,6 +1,7 @@
 //! What all workers share of one provider, and what outlives a new generation: how fast it is called, how it is doing, what it has said of its limits.
 //! A provider that config moves elsewhere, or gives another key, begins anew.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -40,7 +41,7 @@ pub(super) struct Later {
     pub(super) part: Part,
     /// As an error.
     pub(super) what: What,
-    pub(super) message: &'static str,
+    pub(super) message: Cow<'static, str>,
 }
 
 /// Why a try cannot be made now.
@@ -59,7 +60,7 @@ impl Later {
             What::RateLimited => "it has asked for a pause (rate limit)",
             _ => "it has asked for a pause",
         };
-        Self { until, part: Part::Provider, what, message }
+        Self { until, part: Part::Provider, what, message: message.into() }
     }
 }
 
@@ -83,7 +84,9 @@ impl State {
                         until,
                         part: Part::Provider,
                         what: What::BreakerOpen,
-                        message: "it has failed too often just now, so it is left alone for a while",
+                        message:
+                            "it has failed too often just now, so it is left alone for a while"
+                                .into(),
                     });
                 }
             }
@@ -120,7 +123,7 @@ impl State {
                             until,
                             part: Part::Provider,
                             what: What::OverLimit,
-                            message: "our own `rate_limit` for it is used up",
+                            message: "our own `rate_limit` for it is used up".into(),
                         }));
                     }
                 }

@@ -59,6 +59,9 @@ pub(super) struct Bounds {
 pub(super) struct Tap {
     parser: Parser,
     usage: Option<Value>,
+    model: Option<Box<str>>,
+    /// Chunks that had something in them.
+    chunks: u64,
     finish_reason: Option<Value>,
     ended: bool,
 }
@@ -102,6 +105,9 @@ impl Tap {
         if let Some(usage) = usage_in(&chunk) {
             self.usage = Some(usage.clone());
         }
+        if self.model.is_none() {
+            self.model = model_in(&chunk).map(Into::into);
+        }
         let reason = chunk.pointer("/choices/0/finish_reason");
         if let Some(reason) = reason.filter(|reason| !reason.is_null()) {
             self.finish_reason = Some(reason.clone());
@@ -112,7 +118,11 @@ impl Tap {
         }
         let has_no_choice =
             chunk.get("choices").and_then(Value::as_array).is_some_and(Vec::is_empty);
-        if has_no_choice { Seen::Swallowed } else { Seen::Chunk(chunk) }
+        if has_no_choice {
+            return Seen::Swallowed;
+        }
+        self.chunks = self.chunks.saturating_add(1);
+        Seen::Chunk(chunk)
     }
 }
 
@@ -121,6 +131,12 @@ fn usage_in(chunk: &Value) -> Option<&Value> {
     let of = |value: &'_ Value| value.get("usage").is_some_and(Value::is_object);
     let holder = if of(chunk) { chunk } else { chunk.get("response").filter(|it| of(it))? };
     holder.get("usage")
+}
+
+/// Of a chunk itself, or of the response that it begins.
+fn model_in(chunk: &Value) -> Option<&str> {
+    let model = chunk.get("model").or_else(|| chunk.get("response")?.get("model"));
+    model.and_then(Value::as_str)
 }
 
 fn error_in<'v>(kind: &str, chunk: &'v Value) -> Option<&'v Value> {
@@ -162,6 +178,25 @@ impl Reading {
     /// What it used, where it has said so.
     pub(super) fn usage(&self) -> Option<&Value> {
         self.tap.usage()
+    }
+
+    /// The model that answers, where it has said so.
+    pub(super) fn model(&self) -> Option<&str> {
+        self.tap.model.as_deref()
+    }
+
+    /// Chunks so far, whoever reads them.
+    pub(super) fn chunks(&self) -> u64 {
+        self.tap.chunks
+    }
+
+    /// Whether it has come to its own end.
+    pub(super) fn has_ended(&self) -> bool {
+        match &self.state {
+            State::Open => self.tap.ended,
+            State::Ended => true,
+            State::Failed(_) => false,
+        }
     }
 
     /// Why the model stopped, where it has said so.

@@ -13,6 +13,7 @@ use crate::config::live::{self, Waiting};
 use crate::config::{self, Config, Webhook as Table};
 use crate::frame::Frame;
 use crate::provider::Provider;
+use crate::provider::budget::Ledger;
 use crate::webhook::Webhook;
 
 /// Reads the configuration anew, as it was read at the start.
@@ -29,6 +30,8 @@ pub(super) struct Configured {
     webhooks: Vec<Arc<Webhook>>,
     /// Of that version, in the same way.
     providers: Vec<Arc<Provider>>,
+    /// What was used of providers, whatever config says.
+    ledger: Arc<Ledger>,
     /// Of that version; keys that were fetched for the one before are kept.
     auth: Vec<Arc<Auth>>,
     /// The version of the generation that serves: another one, while scripts contradict the newest.
@@ -43,13 +46,18 @@ pub(super) struct Configured {
 
 impl Configured {
     /// The configuration of the start, with its webhooks. What it notes was told then.
-    pub(super) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Result<Self, Vec<Frame>> {
+    pub(super) fn new(
+        config: &Arc<Config>,
+        webhooks: &[Arc<Webhook>],
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, Vec<Frame>> {
         Ok(Self {
             reread: None,
             started: Arc::clone(config),
             newest: Arc::clone(config),
             webhooks: webhooks.to_vec(),
-            providers: super::providers(config, |_| None)?,
+            providers: super::providers(config, |_| None, ledger)?,
+            ledger: Arc::clone(ledger),
             auth: Auth::all(&config.auth, &[]).0,
             serving: Arc::clone(config),
             // The first look reads in any case: much may have passed since config was read.
@@ -193,7 +201,7 @@ impl Configured {
         let known = |table: &config::Provider| {
             self.providers.iter().find(|provider| *provider.name == *table.name).cloned()
         };
-        let mut providers = super::providers(config, known)?;
+        let mut providers = super::providers(config, known, &self.ledger)?;
         for (provider, table) in providers.iter_mut().zip(&config.providers) {
             let before = self.newest.providers.iter().find(|before| before.name == table.name);
             if before.is_some_and(|before| live::same_provider(before, table))

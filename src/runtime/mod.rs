@@ -20,6 +20,7 @@ use crate::inbox::timers::Timers;
 use crate::inbox::{Gates, Notes, WAKE_MAX};
 use crate::payload::Spool;
 use crate::provider::Provider;
+use crate::provider::budget::Ledger;
 use crate::script::coroutine;
 use crate::script::handler::{Ambient, Script};
 use crate::server::listen::{self, ListenError};
@@ -34,6 +35,7 @@ pub(crate) mod reload;
 mod configured;
 mod retention;
 mod indexes;
+mod usage;
 mod vital;
 mod watch;
 mod worker;
@@ -56,6 +58,9 @@ pub(crate) enum StartError {
     /// The database.
     #[error(transparent)]
     Open(#[from] OpenError),
+    /// What was used of providers.
+    #[error("what was used of providers cannot be read: {0}")]
+    Usage(StoreError),
     /// The main listener.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -81,6 +86,7 @@ pub(crate) struct Runtime {
     pub(crate) address: SocketAddr,
     store: Arc<SqliteStore>,
     notes: Arc<Notes>,
+    ledger: Arc<Ledger>,
     hints: Hints,
     stop: changes::Sender<bool>,
     workers: Vec<JoinHandle<()>>,
@@ -105,11 +111,12 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
 fn providers(
     config: &Config,
     before: impl Fn(&config::Provider) -> Option<Arc<Provider>>,
+    ledger: &Ledger,
 ) -> Result<Vec<Arc<Provider>>, Vec<Frame>> {
     let mut problems = Vec::new();
     let mut providers = Vec::new();
     for declared in &config.providers {
-        match Provider::new(declared, before(declared).as_deref()) {
+        match Provider::new(declared, before(declared).as_deref(), ledger) {
             Ok(provider) => providers.push(Arc::new(provider)),
             Err(frames) => problems.extend(frames),
         }
@@ -169,19 +176,21 @@ impl Runtime {
         let (vitals, ended) = vital::channel();
 
         let (webhooks, _) = webhooks(&config);
+        let ledger = usage::read(&*shared).await.map_err(StartError::Usage)?;
         let (sender, first) = oneshot::channel();
         let (hints, hinted) = watch::hints();
         let (swapped, following) = changes::channel(0);
         let spool = Spool::beside(&config.storage.path, limits::spool_files());
         let loader = {
             let (hints, bounded) = (hints.clone(), Arc::clone(&store));
+            let ledger = Arc::clone(&ledger);
             let vital = vitals.guard("the loader of scripts");
             std::thread::Builder::new()
                 .name("rhaiway-loader".to_owned())
                 .stack_size(worker::STACK_BYTES)
                 .spawn(move || {
                     let _vital = vital;
-                    let mut reloader = match Reloader::new(&config, &webhooks) {
+                    let mut reloader = match Reloader::new(&config, &webhooks, &ledger) {
                         Ok(reloader) => reloader,
                         Err(frames) => {
                             _ = sender.send(Err(frames));
@@ -266,9 +275,22 @@ impl Runtime {
         spawn_vital(&vitals, "the waking of jobs", waking);
         spawn_vital(&vitals, "the timers", timers);
         spawn_vital(&vitals, "the building of indexes", indexing);
+        let written_down = usage::run(Arc::clone(&shared), Arc::clone(&ledger));
+        spawn_vital(&vitals, "the usage of providers", written_down);
         spawn_vital(&vitals, "retention", retention::run(shared, Arc::clone(&process)));
         spawn_vital(&vitals, "the store", async move { written.ended().await });
-        Ok(Self { process, address, store, notes, hints, stop, workers: threads, loader, ended })
+        Ok(Self {
+            process,
+            address,
+            store,
+            notes,
+            ledger,
+            hints,
+            stop,
+            workers: threads,
+            loader,
+            ended,
+        })
     }
 
     /// Waits for a part to end that never should; its name. The process is to be stopped then.
@@ -291,6 +313,7 @@ impl Runtime {
         join(self.workers).await;
         self.hints.stop();
         join(vec![self.loader]).await;
+        usage::write(&*self.store, &self.ledger).await;
         match why {
             Stop::Asked => self.store.close().await,
             Stop::Fault => Ok(()),

@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::config::live::Waiting;
 use crate::frame::Frame;
 use crate::generation::{Declared, Generation};
+use crate::provider::budget::Ledger;
 use crate::script::handler::{Ambient, Script, Sources};
 use crate::script::imports::Imports;
 use crate::script::load::{Candidate, Loaded, Loader};
@@ -82,9 +83,13 @@ struct Known {
 
 impl Reloader {
     /// Knows nothing yet; `look` reads.
-    pub(crate) fn new(config: &Arc<Config>, webhooks: &[Arc<Webhook>]) -> Result<Self, Vec<Frame>> {
+    pub(crate) fn new(
+        config: &Arc<Config>,
+        webhooks: &[Arc<Webhook>],
+        ledger: &Arc<Ledger>,
+    ) -> Result<Self, Vec<Frame>> {
         Ok(Self {
-            configured: Configured::new(config, webhooks)?,
+            configured: Configured::new(config, webhooks, ledger)?,
             ambient: Arc::default(),
             loader: Loader::new(config.scripts.memory_budget),
             scripts: BTreeMap::new(),
@@ -266,7 +271,7 @@ impl Reloader {
             Declared {
                 webhooks: self.configured.webhooks().to_vec(),
                 auth: self.configured.auth().to_vec(),
-                providers: self.configured.providers().to_vec(),
+                providers: self.configured.providers().into(),
             },
             good,
             broken,
