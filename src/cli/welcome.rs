@@ -119,7 +119,7 @@ fn wrapped<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
         match lines.last_mut() {
-            Some(line) if line.len() + word.len() + 2 < COLUMNS_MAX => {
+            Some(line) if line.len() + word.len() < COLUMNS_MAX => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -158,4 +158,42 @@ fn next(config: &Config, generation: &Generation, program: &str) -> Vec<String> 
     }
     lines.extend(["Then, in another terminal:".to_owned(), send]);
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cli::schemes;
+    use crate::config::{self, How};
+    use crate::runtime;
+    use crate::runtime::reload::Reloader;
+
+    #[test]
+    fn the_first_screen_of_what_ships_fits_80_columns_and_24_lines() {
+        let how = How { development: true, known_schemes: &schemes() };
+        // As it is typed in the folder of the project, which is where tests run.
+        let config = Arc::new(config::load(Path::new("config.toml"), how).unwrap());
+        let (webhooks, _) = runtime::webhooks(&config);
+        let generation = Reloader::new(&config, &webhooks).unwrap().look().0.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let screen = screen(&config, &generation, address, "target/release/rhaiway");
+        // The last line feed leaves the cursor on a line of its own.
+        assert!(screen.lines().count() < 24, "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+        for part in ["/api/webhooks/stripe", "/api/me", "/api/chat", "OPENAI_API_KEY", "send clerk"]
+        {
+            assert!(screen.contains(part), "{part}:\n{screen}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_many_go_on_in_the_next_line() {
+        let word = "A".repeat(38);
+        let lines = wrapped([&*word, &*word, &*word].into_iter());
+        assert_eq!(lines, [format!("  {word} {word}"), format!("  {word}")]);
+        assert!(lines[0].len() < COLUMNS_MAX);
+    }
 }
