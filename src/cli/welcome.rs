@@ -177,7 +177,8 @@ mod tests {
         // As it is typed in the folder of the project, which is where tests run.
         let config = Arc::new(config::load(Path::new("config.toml"), how).unwrap());
         let (webhooks, _) = runtime::webhooks(&config);
-        let generation = Reloader::new(&config, &webhooks).unwrap().look().0.unwrap();
+        let mut reloader = Reloader::new(&config, &webhooks, &Arc::default()).unwrap();
+        let generation = reloader.look().0.unwrap();
         let address = SocketAddr::from(([127, 0, 0, 1], 8080));
         let screen = screen(&config, &generation, address, "target/release/rhaiway");
         // The last line feed leaves the cursor on a line of its own.
