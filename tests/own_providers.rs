@@ -326,7 +326,10 @@ fn v27_a_next_page_elsewhere_is_refused_and_nothing_is_sent_there() {
         let error = rhaiway.get(&format!("/away?to={}", to.replace('&', "%26"))).json();
         assert_eq!(error["code"], "SERVICE_UNAVAILABLE", "{to}: {error}");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("the next page of its list would be at"), "{to}: {message}");
+        assert!(
+            message.contains("the next page of its list would be elsewhere"),
+            "{to}: {message}"
+        );
     }
     assert_eq!((other.connections(), paths(&upstream, "/away").len()), (0, 7));
     assert_eq!(upstream.requests().len(), 7);

@@ -16,6 +16,9 @@ const ROWS_MIN: usize = 4;
 const COLUMNS_MAX: usize = 80;
 /// Variables that are not set and have a line each; more of them are only named.
 const EXPLAINED_MAX: usize = 2;
+/// Served whatever config and scripts say.
+const BUILT_IN_ROWS: [(&str, &str); 2] =
+    [("/healthz", "is it alive"), ("/readyz", "can it take deliveries")];
 /// Characters of a path; what stands beside it starts in the same column up to here.
 const PATH_MAX: usize = 40;
 
@@ -35,9 +38,8 @@ pub(super) fn screen(
     }
     lines.push(String::new());
     let rest = rest(config, generation, program);
-    // The two that are always there, and a word on those that are not shown.
-    let rows_max = LINES_MAX.saturating_sub(lines.len() + rest.len() + 3).max(ROWS_MIN);
-    lines.extend(table(generation, rows_max));
+    let rows_max = LINES_MAX.saturating_sub(lines.len() + rest.len() + BUILT_IN_ROWS.len());
+    lines.extend(table(generation, rows_max.max(ROWS_MIN)));
     lines.extend(rest);
     lines.join("\n")
 }
@@ -76,10 +78,11 @@ fn table(generation: &Generation, rows_max: usize) -> Vec<String> {
             }
         }
     }
-    let more = rows.len().saturating_sub(rows_max);
-    rows.truncate(rows_max);
-    rows.push(("GET", "/healthz".to_owned(), "is it alive".to_owned()));
-    rows.push(("GET", "/readyz".to_owned(), "can it take deliveries".to_owned()));
+    // A word on those that are not shown takes the line of one.
+    let shown = if rows.len() > rows_max { rows_max - 1 } else { rows.len() };
+    let more = rows.len() - shown;
+    rows.truncate(shown);
+    rows.extend(BUILT_IN_ROWS.map(|(path, what)| ("GET", path.to_owned(), what.to_owned())));
     let width = rows.iter().map(|(_, path, _)| path.chars().count()).max().unwrap_or(0);
     let mut lines: Vec<String> = rows
         .iter()
@@ -116,7 +119,7 @@ fn wrapped<'a>(words: impl Iterator<Item = &'a str>) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in words {
         match lines.last_mut() {
-            Some(line) if line.len() + word.len() + 2 < COLUMNS_MAX => {
+            Some(line) if line.len() + word.len() < COLUMNS_MAX => {
                 line.push(' ');
                 line.push_str(word);
             }
@@ -142,7 +145,9 @@ fn next(config: &Config, generation: &Generation, program: &str) -> Vec<String> 
     }
     let Some(variable) = webhook.unset.first() else { return Vec::new() };
     let heading = match config.server.environment {
-        Environment::Development => "Set it, to the sender's or to one of your own to try with:",
+        Environment::Development => {
+            "To try it, set a webhook's secret, the sender's or one of your own:"
+        }
         Environment::Production => {
             "Set it in .env, which is read at once, or in the environment before a start."
         }
@@ -153,4 +158,43 @@ fn next(config: &Config, generation: &Generation, program: &str) -> Vec<String> 
     }
     lines.extend(["Then, in another terminal:".to_owned(), send]);
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cli::schemes;
+    use crate::config::{self, How};
+    use crate::runtime;
+    use crate::runtime::reload::Reloader;
+
+    #[test]
+    fn the_first_screen_of_what_ships_fits_80_columns_and_24_lines() {
+        let how = How { development: true, known_schemes: &schemes() };
+        // As it is typed in the folder of the project, which is where tests run.
+        let config = Arc::new(config::load(Path::new("config.toml"), how).unwrap());
+        let (webhooks, _) = runtime::webhooks(&config);
+        let mut reloader = Reloader::new(&config, &webhooks, &Arc::default()).unwrap();
+        let generation = reloader.look().0.unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let screen = screen(&config, &generation, address, "target/release/rhaiway");
+        // The last line feed leaves the cursor on a line of its own.
+        assert!(screen.lines().count() < 24, "{screen}");
+        assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+        for part in ["/api/webhooks/stripe", "/api/me", "/api/chat", "OPENAI_API_KEY", "send clerk"]
+        {
+            assert!(screen.contains(part), "{part}:\n{screen}");
+        }
+    }
+
+    #[test]
+    fn names_that_are_many_go_on_in_the_next_line() {
+        let word = "A".repeat(38);
+        let lines = wrapped([&*word, &*word, &*word].into_iter());
+        assert_eq!(lines, [format!("  {word} {word}"), format!("  {word}")]);
+        assert!(lines[0].len() < COLUMNS_MAX);
+    }
 }

@@ -195,20 +195,15 @@ fn page_url(
         }
         PagePlace::Url(text) => text,
     };
-    let elsewhere = |at: &str| {
-        Trouble::new(
-            What::Garbled,
-            format!(
-                "the next page of its list would be {at}, which is not below its `base_url` or one of its `also`, so it was not asked for"
-            ),
-        )
+    let elsewhere = |at: String| {
+        let message = "the next page of its list would be elsewhere than below its `base_url` or one of its `also`, so it was not asked for";
+        Trouble { detail: Some(at), ..Trouble::new(What::Garbled, message) }
     };
-    let next = Url::parse(text).map_err(|_| elsewhere("at no URL"))?;
+    let next = Url::parse(text).map_err(|_| elsewhere("at no URL".to_owned()))?;
     let has_user = !next.username().is_empty() || next.password().is_some();
     let allowed = std::iter::once(base).chain(also).any(|prefix| is_below(&next, prefix));
     if has_user || !allowed {
-        let origin = next.origin().ascii_serialization();
-        return Err(elsewhere(&format!("at {origin}")));
+        return Err(elsewhere(format!("at {}", next.origin().ascii_serialization())));
     }
     Ok(next)
 }
