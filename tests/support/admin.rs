@@ -16,11 +16,13 @@ pub(crate) fn admin(project: &Project, path: &str) -> Response {
     let mut answer = Vec::new();
     _ = stream.read_to_end(&mut answer);
     let head = answer.windows(4).position(|end| end == b"\r\n\r\n").expect("an answer comes");
-    let status = String::from_utf8_lossy(&answer[..head]);
-    let status = status.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let lines = String::from_utf8_lossy(&answer[..head]);
+    let status = lines.split(' ').nth(1).and_then(|status| status.parse().ok());
+    let fields = lines.split("\r\n").filter_map(|line| line.split_once(": "));
+    let headers = fields.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned()));
     Response {
         status: status.expect("a status line"),
-        headers: Vec::new(),
+        headers: headers.collect(),
         body: answer[head + 4..].to_vec(),
     }
 }

@@ -21,9 +21,21 @@ impl Project {
         serde_json::from_str(body).unwrap_or_else(|error| panic!("no JSON ({error}): {answer}"))
     }
 
-    /// Events of the running instance, newest first.
+    /// Events of the running instance, newest first: 1,000 at least where there are so many. A list stops after a while, and says how it goes on.
     pub(crate) fn stored(&self) -> Vec<Value> {
-        serde_json::from_value(self.admin("/v1/events?limit=1000")).expect("a list")
+        let mut events = Vec::new();
+        let mut path = "/v1/events?limit=1000".to_owned();
+        loop {
+            let answer = super::admin(self, &path);
+            let page: Vec<Value> = serde_json::from_slice(&answer.body).expect("a list");
+            events.extend(page);
+            match answer.header("rhaiway-next") {
+                Some(next) if events.len() < 1_000 => {
+                    path = format!("/v1/events?limit=1000&after={next}");
+                }
+                _ => return events,
+            }
+        }
     }
 
     /// Each delivery's state.
