@@ -184,6 +184,7 @@ impl Caller {
             };
             let result = match answered {
                 Ok(opened::Answered::Streaming(opened)) => {
+                    let opened = *opened;
                     told(prepared, &opened.head, false);
                     let streaming = Streaming::new(opened, place, prepared);
                     return Ok(Made::Streaming(Box::new(streaming)));
@@ -264,7 +265,7 @@ fn out(trouble: Trouble) -> Kept {
 /// Whether another token can be had in place of the one that was refused.
 fn is_renewed(provider: &Provider, applied: &Applied) -> bool {
     let now = Now { wall: clock::now(), steady: clock::steady() };
-    applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(token.clone(), now))
+    applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(*token, now))
 }
 
 /// What a call gives that has succeeded.

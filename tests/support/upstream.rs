@@ -38,7 +38,9 @@ pub(crate) enum Step {
 
 /// From a request to the bytes of its answer.
 #[derive(Clone)]
-pub(crate) struct Serving(Arc<dyn Fn(&Asked) -> Vec<u8> + Send + Sync>);
+pub(crate) struct Serving(Arc<Answering>);
+
+type Answering = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
 
 impl fmt::Debug for Serving {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
