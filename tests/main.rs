@@ -48,6 +48,8 @@ mod backlog;
 #[cfg(debug_assertions)]
 mod clocks;
 #[cfg(debug_assertions)]
+mod budgets;
+#[cfg(debug_assertions)]
 mod failpoints;
 #[cfg(debug_assertions)]
 mod rounds;

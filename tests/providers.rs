@@ -12,7 +12,6 @@ mod requests;
 mod secrets;
 mod streamed;
 mod tls;
-#[cfg(debug_assertions)]
 mod waiting;
 
 use std::process::Command;

@@ -216,16 +216,16 @@ impl Caller {
                 retry_after: trouble.retry_after,
                 left: circumstances.deadline.saturating_duration_since(clock::instant()),
             };
-            let next = failed.next(&settings.retry, clock::chance());
             let is_limited = trouble.what == What::RateLimited;
             // A provider that names a long pause is not waited for in place (DESIGN §4, rule 12).
             let is_long = trouble.retry_after.is_some_and(|after| after > WAIT_MAX);
-            match next {
+            let may_come_again = failed.is_repeatable && outcome.may_pass();
+            let may_park = circumstances.may_park && prepared.may_wait && may_come_again;
+            match failed.next(&settings.retry, clock::chance()) {
                 // A closed gate is waited for where it is asked.
                 Next::Again(_) if is_limited && !is_long => {}
                 Next::Again(wait) if !is_long => tokio::time::sleep(wait).await,
-                Next::GiveUp { .. } if !is_limited => return Err(out(trouble)),
-                _ if circumstances.may_park && prepared.may_wait => {
+                _ if may_park && (is_limited || is_long) => {
                     let pause = trouble.retry_after.unwrap_or(LIMIT_PAUSE).min(CLOSED_MAX);
                     return Err(Kept::Later(Later::asked(clock::instant() + pause, trouble.what)));
                 }
