@@ -635,6 +635,7 @@ fn rule_7_a_run_keeps_the_version_that_it_began_with_and_the_next_attempt_uses_t
     let opened = crate::support::request(rhaiway.address(), "PUT", "/open", &[], b"");
     assert!(opened.status < 300);
     project.wait_for_state("msg_1", "done");
+    rhaiway.wait_for_log("ended by 1");
     assert_eq!((rhaiway.count_log("ended by 1"), rhaiway.count_log("ended by 2")), (1, 0));
     assert_eq!(shown(&rhaiway, "version")["n"], 2);
 }

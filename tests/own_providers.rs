@@ -299,7 +299,7 @@ fn v27_a_list_without_an_end_is_an_error_after_one_repeat() {
     let (_project, rhaiway) = shop(&upstream, LISTS, LISTING);
     for (path, requests) in [("/same", 2), ("/round", 3)] {
         assert_eq!(rhaiway.get(path).code(), "SCRIPT_ERROR");
-        rhaiway.wait_for_log(&format!("shop.{}.list` names a page of its list that", &path[1..]));
+        rhaiway.wait_for_log(&format!("shop.{}.list` names a page again that", &path[1..]));
         assert_eq!(paths(&upstream, path).len(), requests, "{path}");
     }
     assert_eq!(rhaiway.get("/none").code(), "SCRIPT_ERROR");

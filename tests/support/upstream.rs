@@ -37,10 +37,11 @@ pub(crate) enum Step {
 }
 
 /// From a request to the bytes of its answer.
+type Answering = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
+
+/// How one that behaves answers.
 #[derive(Clone)]
 pub(crate) struct Serving(Arc<Answering>);
-
-type Answering = dyn Fn(&Asked) -> Vec<u8> + Send + Sync;
 
 impl fmt::Debug for Serving {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

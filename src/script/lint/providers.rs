@@ -12,6 +12,9 @@ use crate::script::providers::{FUNCTIONS, Node, PROPERTIES, Takes, Tree};
 /// Names that are shown of a resource; who needs more looks into the descriptor.
 const NAMES_SHOWN_MAX: usize = 12;
 
+/// Options of calls that no known API has as params.
+const OPTIONS: [&str; 4] = ["wait", "timeout", "idempotency_key", "headers"];
+
 /// One name behind a dot.
 enum Step<'n> {
     Property(&'n str, Position),
@@ -48,7 +51,7 @@ impl Lint<'_> {
                 }
                 (Some(Node::Operation(takes)), Step::Call(call, _)) => {
                     self.provided.insert(position);
-                    return self.arguments(&way, name, takes, call.args.len(), position);
+                    return self.arguments(&way, name, takes, call, position);
                 }
                 (Some(Node::Resource(_)), Step::Call(..)) => {
                     self.provided.insert(position);
@@ -119,15 +122,29 @@ impl Lint<'_> {
         way: &str,
         name: &str,
         takes: &Takes,
-        given: usize,
+        call: &FnCallExpr,
         position: Position,
     ) {
+        let given = call.args.len();
         if takes.fits(given) {
-            return;
+            return self.options(&format!("{way}.{name}"), takes, call, position);
         }
         let title = format!("`{way}.{name}` does not take {}", counted(given, "argument"));
         let frame = self.error("E0242", title, position, "");
         frame.help.push(format!("{way}.{name}{takes}"));
+    }
+
+    /// Options that stand where the params go would be sent as such.
+    fn options(&mut self, shown: &str, takes: &Takes, call: &FnCallExpr, position: Position) {
+        let Some(Expr::Map(map, _)) = call.args.get(takes.path.len()) else { return };
+        let names: Vec<&str> = map.0.iter().map(|(name, _)| name.as_str()).collect();
+        let are_params = names.is_empty() || !names.iter().all(|name| OPTIONS.contains(name));
+        if !takes.params || call.args.len() > takes.path.len() + 1 || are_params {
+            return;
+        }
+        let title = format!("`{}` would be sent to `{shown}` as params", names.join("`, `"));
+        let frame = self.warning("E0243", title, position, "");
+        frame.help.push(format!("options come last: `{shown}{takes}`; write `#{{}}` before them"));
     }
 
     fn unknown(&mut self, root: &Tree, way: &str, tree: &Tree, name: &str, position: Position) {

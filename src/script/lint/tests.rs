@@ -551,6 +551,27 @@ fn what_no_provider_has_is_an_error_with_the_nearest_name() {
 }
 
 #[test]
+fn options_in_the_place_of_params_are_a_warning() {
+    let check = |source: &str, expected: &[&str]| {
+        let frames = lint_with_providers(source);
+        let told: Vec<_> = frames.iter().filter(|frame| frame.code == "E0243").map(told).collect();
+        assert_eq!(told.len(), expected.len(), "{source}");
+        for (told, part) in told.iter().zip(expected) {
+            assert!(told.contains(part), "{source}: {told}");
+        }
+    };
+    let help = "options come last: `stripe.customers.create([params], [options])`";
+    check("stripe.customers.create(#{ wait: false });", &[help]);
+    check(
+        "stripe.customers.retrieve(\"c\", #{ timeout: \"1s\", idempotency_key: \"k\" });",
+        &["`timeout`, `idempotency_key` would be sent"],
+    );
+    check("stripe.customers.create(#{ wait: false, name: 1 });", &[]);
+    check("stripe.customers.create(#{}); stripe.customers.create(#{}, #{ wait: false });", &[]);
+    check("stripe.balance.retrieve(#{ wait: false });", &[]);
+}
+
+#[test]
 fn every_name_in_a_descriptor_parses_after_a_dot() {
     use crate::config::ProviderKind;
     use crate::provider::descriptor::Descriptor;
