@@ -104,7 +104,7 @@ fn v27_a_list_that_has_no_end_or_leads_elsewhere_is_an_error() {
     let upstream = Upstream::always(answers(&cursor));
     let (_project, rhaiway) = operating(&upstream, PATIENT);
     let told = rhaiway.get("/things").json();
-    failed(&told, "SCRIPT", "the list has no end");
+    failed(&told, "SCRIPT", "list has no end");
     assert_eq!(told["seen"], value!([1, 1]));
     let asked = upstream.requests();
     assert_eq!(asked.len(), 2);
