@@ -249,9 +249,10 @@ pub(super) mod tests {
             // A13: zeros, a length that is not the curve's, and DER, which other formats use.
             let zeros = vec![0; signature.len()];
             let half = signature.len() / 2;
-            let mut der = vec![0x30, (signature.len() + 4) as u8, 2, half as u8];
+            let byte = |length: usize| u8::try_from(length).unwrap();
+            let mut der = vec![0x30, byte(signature.len() + 4), 2, byte(half)];
             der.extend_from_slice(&signature[..half]);
-            der.extend([2, half as u8]);
+            der.extend([2, byte(half)]);
             der.extend_from_slice(&signature[half..]);
             for wrong in [zeros.as_slice(), &signature[1..], &signature[..half], &der] {
                 assert_eq!(verify(&key, &joined(&unsigned, wrong)), Err(Invalid::Signature));

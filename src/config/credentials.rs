@@ -269,8 +269,9 @@ impl One<'_, '_, '_> {
             ),
         ];
         let parts = parts.into_iter().filter(|(.., belongs)| !belongs);
-        let parts = parts.filter_map(|(part, span, _)| Some((part, span?)));
-        let Some((other, other_span)) = ways.get(1).cloned().or_else(|| parts.last()) else {
+        let mut parts = parts.filter_map(|(part, span, _)| Some((part, span?)));
+        let second = ways.get(1).cloned().or_else(|| parts.next_back());
+        let Some((other, other_span)) = second else {
             return Some(way);
         };
         let title = format!("`{way}` and `{other}` in {shown} do not go together");

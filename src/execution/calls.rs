@@ -38,7 +38,7 @@ impl Live {
             has_acted.set(true);
         }
         let sent = caller.send(&prepared, ticket.key(), *circumstances).await;
-        self.journal.end(ticket, ended(&prepared, &sent)).await;
+        self.journal.end(*ticket, ended(&prepared, &sent)).await;
         Ok(match sent.end {
             End::Called(called) => HostReply::Called(Box::new(called)),
             End::Streaming(streaming) => self.streams.add(streaming),

@@ -238,7 +238,10 @@ mod tests {
         content-disposition: form-data; name=f; filename=\"x.bin\"\r\nContent-Type: image/png\r\n\r\n\r\n--b\r\n\
         Content-Disposition: form-data; name=\"none\"; filename=\"\"\r\n\r\n\r\n--b--\r\nbehind --b\r\n";
 
-    fn parts(form: &str) -> Result<Vec<(String, Option<String>, &str)>, Broken> {
+    /// Its field, its file's name and what is in it.
+    type Shown<'a> = (String, Option<String>, &'a str);
+
+    fn parts(form: &str) -> Result<Vec<Shown<'_>>, Broken> {
         let parts = Reader::read("b", form.as_bytes())?;
         let text = |part: &Part| {
             let at = |offset: u64| usize::try_from(offset).unwrap();

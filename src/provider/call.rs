@@ -82,6 +82,15 @@ pub(crate) enum End {
     },
 }
 
+/// What a call has come to so far.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    /// Requests that were sent.
+    tries: u32,
+    /// As its answer says; that of a stream is told at its end.
+    tokens_used: Option<u64>,
+}
+
 impl Caller {
     /// Without connections yet.
     pub(crate) fn new() -> Rc<Self> {
@@ -103,8 +112,8 @@ impl Caller {
         circumstances: Circumstances,
     ) -> Sent {
         let started = clock::instant();
-        let mut tries = 0;
-        let result = self.tried(prepared, key, circumstances, &mut tries).await;
+        let mut tally = Tally::default();
+        let result = self.tried(prepared, key, circumstances, &mut tally).await;
         let latency = clock::instant().saturating_duration_since(started);
         let end = match result {
             Ok(Made::Called(called)) => End::Called(called),
@@ -112,13 +121,8 @@ impl Caller {
             Err(Kept::Out(trouble)) => End::Failed(trouble),
             Err(Kept::Later(later)) => kept_out(prepared, later, circumstances),
         };
-        let tokens_used = match &end {
-            End::Called(called) => prepared.count(called),
-            // It is said at the end of the stream.
-            End::Streaming(_) | End::Failed(_) | End::Parked { .. } => None,
-        };
-        say(prepared, &end, tries, latency, tokens_used);
-        Sent { tries, end }
+        say(prepared, &end, tally, latency);
+        Sent { tries: tally.tries, end }
     }
 
     async fn tried(
@@ -126,16 +130,16 @@ impl Caller {
         prepared: &Prepared,
         key: Option<&str>,
         circumstances: Circumstances,
-        tries: &mut u32,
+        tally: &mut Tally,
     ) -> Result<Made, Kept> {
         let provider = &prepared.provider;
         provider.within_budget(prepared.verb)?;
         let client = self.client(provider, circumstances).map_err(Kept::Out)?;
         let pass = provider.state.pass(circumstances.deadline).await.map_err(Kept::Later)?;
         let began = clock::instant();
-        let result = self.repeated(&client, prepared, key, circumstances, tries).await;
+        let result = self.repeated(&client, prepared, key, circumstances, tally).await;
         // What was never sent says nothing of the provider.
-        if *tries > 0 {
+        if tally.tries > 0 {
             learned(provider, pass, &result, began);
         }
         result
@@ -148,7 +152,7 @@ impl Caller {
         prepared: &Prepared,
         key: Option<&str>,
         circumstances: Circumstances,
-        tries: &mut u32,
+        tally: &mut Tally,
     ) -> Result<Made, Kept> {
         let provider = &prepared.provider;
         let settings = &provider.config.resilience;
@@ -160,7 +164,7 @@ impl Caller {
             let wanted = Wanted { operation: &prepared.operation, bucket: prepared.bucket() };
             let place = provider.state.admit(provider, wanted, ends).await?;
             // While it stood in line, others may have spent the rest. A call that has begun goes on to its end.
-            if *tries == 0 {
+            if tally.tries == 0 {
                 provider.within_budget(prepared.verb)?;
             }
             let bounds = Bounds {
@@ -171,7 +175,7 @@ impl Caller {
             let now = Now { wall: clock::now(), steady: clock::steady() };
             let applied = (provider.credentials.apply(now, client, bounds.ends).await)
                 .map_err(|error| Kept::Out(Trouble::from(&error)))?;
-            *tries += 1;
+            tally.tries += 1;
             let outgoing = prepared.outgoing(key, &applied);
             let answered = match &outgoing {
                 Ok(outgoing) if prepared.streams => {
@@ -184,11 +188,16 @@ impl Caller {
             };
             let result = match answered {
                 Ok(opened::Answered::Streaming(opened)) => {
+                    let opened = *opened;
                     told(prepared, &opened.head, false);
                     let streaming = Streaming::new(opened, place, prepared);
                     return Ok(Made::Streaming(Box::new(streaming)));
                 }
-                Ok(opened::Answered::Whole(incoming)) => Ok(harmless(incoming)),
+                Ok(opened::Answered::Whole(incoming)) => {
+                    // Before its place is free: whoever gets it has to know.
+                    tally.tokens_used = prepared.count(&incoming);
+                    Ok(harmless(incoming))
+                }
                 Err(trouble) => Err(trouble),
             };
             drop(place);
@@ -209,7 +218,7 @@ impl Caller {
             }
             let Some(outcome) = trouble.outcome() else { return Err(Kept::Out(trouble)) };
             let failed = Failed {
-                tries: *tries,
+                tries: tally.tries,
                 outcome,
                 // What a limit has turned away was not done.
                 is_repeatable: is_repeatable || trouble.what == What::RateLimited,
@@ -264,7 +273,7 @@ fn out(trouble: Trouble) -> Kept {
 /// Whether another token can be had in place of the one that was refused.
 fn is_renewed(provider: &Provider, applied: &Applied) -> bool {
     let now = Now { wall: clock::now(), steady: clock::steady() };
-    applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(token.clone(), now))
+    applied.token.as_ref().is_some_and(|token| provider.credentials.invalidate(*token, now))
 }
 
 /// What a call gives that has succeeded.
@@ -360,8 +369,9 @@ fn kept_out(prepared: &Prepared, later: Later, circumstances: Circumstances) -> 
 }
 
 /// One line for each call. What the provider said is not in it: it may be about a person.
-fn say(prepared: &Prepared, end: &End, attempt: u32, latency: Duration, tokens_used: Option<u64>) {
+fn say(prepared: &Prepared, end: &End, tally: Tally, latency: Duration) {
     let (service, method) = (&prepared.provider.name, &prepared.operation);
+    let Tally { tries: attempt, tokens_used } = tally;
     let latency_ms = u64::try_from(latency.as_millis()).unwrap_or(u64::MAX);
     let took = units::print_duration(latency);
     match end {

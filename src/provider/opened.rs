@@ -24,7 +24,7 @@ use crate::{outbound, redact};
 /// What a call for a stream came to.
 pub(super) enum Answered {
     /// It comes.
-    Streaming(Opened),
+    Streaming(Box<Opened>),
     /// It is an error.
     Whole(Incoming),
 }
@@ -62,7 +62,7 @@ pub(super) async fn open(
         idle: reading::IDLE,
     };
     let reading = Reading::new(Box::pin(pieces), bounds);
-    Ok(Answered::Streaming(Opened { head, content_type, reading }))
+    Ok(Answered::Streaming(Box::new(Opened { head, content_type, reading })))
 }
 
 /// A stream that a call gave, with what errors say of it.
@@ -115,7 +115,7 @@ impl Streaming {
         }
         match value {
             Ok(value) => Ok(value.map(|value| harmless(&value))),
-            Err(broken) => Err(self.failed(broken)),
+            Err(broken) => Err(self.failed(&broken)),
         }
     }
 
@@ -130,7 +130,7 @@ impl Streaming {
                 }
                 Ok(None) => None,
                 Err(broken) => {
-                    let error = streaming.failed(broken);
+                    let error = streaming.failed(&broken);
                     tracing::warn!(service = %error.provider, method = %error.operation, success = false, code = error.code, "{}", error.message);
                     Some((Err(error), None))
                 }
@@ -149,8 +149,8 @@ impl Streaming {
         });
     }
 
-    fn failed(&self, broken: Broken) -> CallError {
-        let (what, detail, body) = match &broken {
+    fn failed(&self, broken: &Broken) -> CallError {
+        let (what, detail, body) = match broken {
             Broken::Idle | Broken::TooSlow => (What::TimedOut, None, None),
             Broken::TooLarge(_) => (What::TooLarge, None, None),
             Broken::Malformed(_) | Broken::Lost(_) => (What::Lost, None, None),

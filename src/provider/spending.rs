@@ -14,15 +14,16 @@ use super::budget::{Amounts, Passed, Standing};
 use super::descriptor::price::Price;
 use super::descriptor::{Operation, Prices, Stream};
 use super::error::{Trouble, What};
+use super::exchange::Incoming;
 use super::gate::Part;
 use super::prepared::Prepared;
 use super::request::Content;
 use super::state::{Kept, Later};
 use super::usage::{self, Used};
 use crate::clock;
-use crate::config::{ModelPrice, Spending, Unit};
+use crate::config::{ModelPrice, ProviderKind, Spending, Unit};
 use crate::frame::Frame;
-use crate::script::call::{CallBody, Called, CalledBody, ProviderCall, Target, Verb};
+use crate::script::call::{CallBody, ProviderCall, Target, Verb};
 use crate::store::Json;
 
 /// A job may wait at gates for so long in all (DESIGN §4, rule 12). Where a budget begins anew later than that, its call fails at once.
@@ -49,6 +50,7 @@ pub(super) fn uncounted(provider: &crate::config::Provider) -> Option<Frame> {
         "`budget` in [providers.{name}] cannot be kept: nothing says what its answers used"
     );
     let help = match &provider.descriptor {
+        _ if provider.kind != ProviderKind::Http => "take it out".to_owned(),
         Some(file) => format!("give `{}` a table `[usage]`, or take `budget` out", file.path),
         None => "take it out; a `descriptor` with a table `[usage]` says where answers tell it"
             .to_owned(),
@@ -71,10 +73,10 @@ impl Prepared {
     }
 
     /// Counts what its answer used, and says how many tokens that is; `None` where it does not tell.
-    pub(super) fn count(&self, called: &Called) -> Option<u64> {
-        let usage = self.provider.descriptor.usage.as_ref().filter(|_| self.verb == Verb::Post)?;
-        let CalledBody::Json(json) = &called.body else { return None };
-        let used = Used::of_answer(&json.0, usage)?;
+    pub(super) fn count(&self, incoming: &Incoming) -> Option<u64> {
+        let may_tell = self.verb == Verb::Post && incoming.status < 400;
+        let usage = self.provider.descriptor.usage.as_ref().filter(|_| may_tell)?;
+        let used = Used::of_answer(str::from_utf8(&incoming.body).ok()?, usage)?;
         self.provider.spend(&used);
         Some(used.total)
     }
@@ -259,7 +261,6 @@ impl Meter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ProviderKind;
 
     #[test]
     fn only_the_model_of_a_conversation_is_replaced_and_all_else_stays_to_the_digit() {

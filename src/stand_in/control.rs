@@ -14,7 +14,7 @@ use crate::clock;
 /// Answers a request whose path has lost its beginning.
 pub(super) async fn answer(path: &str, request: &Request, shared: &Shared) -> Answer {
     if request.method == Method::POST && path == "webhook" {
-        return posted(request, shared).await.unwrap_or_else(|refusal| refusal);
+        return posted(request, shared).await.unwrap_or_else(|refusal| *refusal);
     }
     let state = &mut *shared.state();
     let answered = match (request.method.as_str(), path) {
@@ -30,10 +30,10 @@ pub(super) async fn answer(path: &str, request: &Request, shared: &Shared) -> An
         ("POST", path) => acted(path, request, state),
         _ => Err(unknown()),
     };
-    answered.map_or_else(|refusal| refusal, |value| Answer::ok(&value))
+    answered.map_or_else(|refusal| *refusal, |value| Answer::ok(&value))
 }
 
-fn behave(request: &Request, state: &mut State) -> Result<Value, Answer> {
+fn behave(request: &Request, state: &mut State) -> Result<Value, Box<Answer>> {
     let behaviour: Behaviour = body(request)?;
     behaviour.check().map_err(|why| refused(StatusCode::BAD_REQUEST, why))?;
     state.behaviour = behaviour;
@@ -41,7 +41,7 @@ fn behave(request: &Request, state: &mut State) -> Result<Value, Answer> {
 }
 
 /// What a person does at one third party.
-fn acted(path: &str, request: &Request, state: &mut State) -> Result<Value, Answer> {
+fn acted(path: &str, request: &Request, state: &mut State) -> Result<Value, Box<Answer>> {
     let State { api, ids, .. } = state;
     let bad = |why: String| refused(StatusCode::BAD_REQUEST, &why);
     match (api, path) {
@@ -59,7 +59,7 @@ fn acted(path: &str, request: &Request, state: &mut State) -> Result<Value, Answ
     }
 }
 
-async fn posted(request: &Request, shared: &Shared) -> Result<Answer, Answer> {
+async fn posted(request: &Request, shared: &Shared) -> Result<Answer, Box<Answer>> {
     let order: webhook::Order = body(request)?;
     let prepared = webhook::prepare(order, shared.name, &mut shared.state().ids);
     let refuse =
@@ -68,17 +68,17 @@ async fn posted(request: &Request, shared: &Shared) -> Result<Answer, Answer> {
     Ok(Answer::ok(&said))
 }
 
-fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Answer> {
+fn body<T: DeserializeOwned>(request: &Request) -> Result<T, Box<Answer>> {
     let text: &[u8] = if request.body.is_empty() { b"{}" } else { &request.body };
     serde_json::from_slice(text)
         .map_err(|error| refused(StatusCode::BAD_REQUEST, &format!("the body: {error}")))
 }
 
-fn unknown() -> Answer {
+fn unknown() -> Box<Answer> {
     let paths = "POST behave, GET and DELETE requests, POST webhook; of clerk POST token and rotate, of stripe POST complete";
     refused(StatusCode::NOT_FOUND, &format!("no such path below /_stand_in/; there are {paths}"))
 }
 
-fn refused(status: StatusCode, why: &str) -> Answer {
-    Answer::json(status, &json!({ "error": why }))
+fn refused(status: StatusCode, why: &str) -> Box<Answer> {
+    Box::new(Answer::json(status, &json!({ "error": why })))
 }

@@ -29,7 +29,8 @@ fn date(seconds: i64) -> String {
 fn v10_a_refusal_is_waited_for_as_its_retry_after_says() {
     let (soon, past) = (date(2), date(-3600));
     // What is said of the wait, and how long it is at least and at most, in milliseconds. Nothing said is a second.
-    let rows: [(&str, &[(&str, &str)], u64, u64); 10] = [
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+    let rows: [(&str, Headers<'_>, u64, u64); 10] = [
         ("seconds", &[("retry-after", "2")], 1_900, 5_000),
         ("fraction", &[("retry-after", "0.3")], 290, 3_000),
         ("date", &[("retry-after", &soon)], 100, 5_000),

@@ -15,7 +15,7 @@ fn asking(upstream: &Upstream, also: &str) -> (Project, Rhaiway) {
     (project, rhaiway)
 }
 
-fn ask(rhaiway: &Rhaiway, path: &str, headers: serde_json::Value) -> serde_json::Value {
+fn ask(rhaiway: &Rhaiway, path: &str, headers: &serde_json::Value) -> serde_json::Value {
     let body = serde_json::json!({ "path": path, "headers": headers }).to_string();
     rhaiway.post("/ask", &[("content-type", "application/json")], body.as_bytes()).json()
 }
@@ -42,7 +42,7 @@ fn v23_what_says_who_calls_or_leads_elsewhere_is_refused_and_nothing_is_sent() {
         "Expect",
         "Accept-Encoding",
     ] {
-        let told = ask(&rhaiway, "/thing", serde_json::json!({ header: "1" }));
+        let told = ask(&rhaiway, "/thing", &serde_json::json!({ header: "1" }));
         failed(&told, "INVALID_REQUEST", "nothing was sent");
     }
     for path in [
@@ -62,10 +62,10 @@ fn v23_what_says_who_calls_or_leads_elsewhere_is_refused_and_nothing_is_sent() {
         &base.replace("localhost", "me:word@localhost"),
         &base.replace("http:", "https:"),
     ] {
-        failed(&ask(&rhaiway, path, none.clone()), "INVALID_REQUEST", "");
+        failed(&ask(&rhaiway, path, &none), "INVALID_REQUEST", "");
     }
     assert_eq!(upstream.connections(), 0);
-    assert_eq!(ask(&rhaiway, &format!("{base}/v1?a=1"), none)["got"]["n"], 1);
+    assert_eq!(ask(&rhaiway, &format!("{base}/v1?a=1"), &none)["got"]["n"], 1);
     assert_eq!(upstream.requests()[0].path, "/v1?a=1");
 }
 
@@ -75,13 +75,9 @@ fn v23_a_whole_url_may_lead_where_config_says_so_too() {
     let other = Upstream::always(answers(&json("{\"n\":2}")));
     let (_project, rhaiway) = asking(&upstream, &format!("also = [\"{}/hooks/\"]", other.url()));
     let none = serde_json::json!({});
-    assert_eq!(ask(&rhaiway, &format!("{}/hooks/1", other.url()), none.clone())["got"]["n"], 2);
+    assert_eq!(ask(&rhaiway, &format!("{}/hooks/1", other.url()), &none)["got"]["n"], 2);
     for path in ["/other", "/hooks/../other", "/hooksy"] {
-        failed(
-            &ask(&rhaiway, &format!("{}{path}", other.url()), none.clone()),
-            "INVALID_REQUEST",
-            "",
-        );
+        failed(&ask(&rhaiway, &format!("{}{path}", other.url()), &none), "INVALID_REQUEST", "");
     }
     assert_eq!(other.requests().len(), 1);
 }

@@ -88,7 +88,7 @@ pub(crate) enum Begun {
     /// It has succeeded before, with this answer.
     Reuse(CallAnswer),
     /// It is to be sent, and `Journal::end` told what it came to.
-    Send(Ticket),
+    Send(Box<Ticket>),
     /// It must not be sent; the attempt ends with this reason, and the job with it.
     Stop(Box<str>),
 }
@@ -167,7 +167,7 @@ impl Journal {
                     return Ok(Begun::Stop("its job has ended meanwhile".into()));
                 }
                 Err(error) => {
-                    self.memory.borrow_mut().end(ticket, Ended::unsent());
+                    self.memory.borrow_mut().end(*ticket, Ended::unsent());
                     return Err(error);
                 }
             }
@@ -385,7 +385,7 @@ impl Memory {
         };
         self.next = self.next.saturating_add(1);
         let is_noted = attempt.is_some() && call.is_unsafe && call.key.is_none();
-        Begun::Send(self.keep(call, is_noted))
+        Begun::Send(Box::new(self.keep(call, is_noted)))
     }
 
     /// What is noted has a row of its own already, so it always has a place here.

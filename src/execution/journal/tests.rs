@@ -43,7 +43,7 @@ fn begin(memory: &mut Memory, asked: Asked<'_>, at: i64) -> Begun {
 
 fn sent(memory: &mut Memory, asked: Asked<'_>, at: i64) -> Ticket {
     match begin(memory, asked, at) {
-        Begun::Send(ticket) => ticket,
+        Begun::Send(ticket) => *ticket,
         other => panic!("it is to be sent: {other:?}"),
     }
 }
@@ -245,7 +245,7 @@ proptest! {
             let mut memory = run(&stored);
             let asked = Asked { key_ttl: knows_keys.then_some(DAY), ..charge(1) };
             let ticket = match begin(&mut memory, asked, at) {
-                Begun::Send(ticket) => ticket,
+                Begun::Send(ticket) => *ticket,
                 Begun::Reuse(_) | Begun::Stop(_) => break,
             };
             let intent = ticket.is_noted.then(|| ticket.call.clone());
@@ -348,7 +348,7 @@ async fn rule_14_a_call_without_a_key_is_on_disk_before_it_is_sent_and_its_answe
     let next = bench.journal(&job, "a", true);
     assert!(matches!(next.begin(bare()).await.unwrap(), Begun::Stop(_)));
 
-    journal.end(ticket, ended(CallOutcome::Succeeded, Some(200))).await;
+    journal.end(*ticket, ended(CallOutcome::Succeeded, Some(200))).await;
     assert_eq!(stored().await[0].answer, KeptAnswer::Whole(answer(b"ok")));
     assert!(journal.calls().unwrap().made.is_empty(), "it has its row");
     let next = bench.journal(&job, "a", true);

@@ -54,18 +54,25 @@ pub(crate) enum CredentialsError {
 /// What a token endpoint did instead of giving a token.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum Fault {
+    /// There is no connection to it.
     #[error("cannot be reached")]
     Unreachable,
+    /// Its answer did not come in time.
     #[error("does not answer in time")]
     Slow,
+    /// The connection broke.
     #[error("broke off its answer")]
     Broken,
+    /// It answers with this status.
     #[error("answers {0}")]
     Status(u16),
+    /// Its answer has no end.
     #[error("answers with more than 64KiB")]
     TooLarge,
+    /// Its answer cannot be read.
     #[error("answers with something that is no JSON object")]
     NotJson,
+    /// Its answer has no token.
     #[error("answers without a token that can be used")]
     NoToken,
 }
@@ -73,10 +80,13 @@ pub(crate) enum Fault {
 /// What is wrong with a private key.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 pub(crate) enum KeyFault {
+    /// No PEM.
     #[error("it is not in PEM form")]
     NotPem,
+    /// PEM of another kind of key.
     #[error("it is neither an RSA key of 2048 bits or more nor a P-256 key")]
     Unknown,
+    /// It is one, and does not sign.
     #[error("signing fails")]
     Signing,
 }

@@ -268,6 +268,8 @@ pub(crate) struct Usage {
     pub(crate) total: Box<[Pointer]>,
 }
 
+type BuiltIn = (ProviderKind, Arc<Descriptor>);
+
 /// Those in the binary.
 const BUILT_IN: [(ProviderKind, &str, &str); 4] = [
     (ProviderKind::Clerk, "clerk", include_str!("../descriptors/clerk.toml")),
@@ -276,7 +278,7 @@ const BUILT_IN: [(ProviderKind, &str, &str); 4] = [
     (ProviderKind::Http, "http", include_str!("../descriptors/http.toml")),
 ];
 
-static DESCRIPTORS: LazyLock<Box<[(ProviderKind, Arc<Descriptor>)]>> = LazyLock::new(|| {
+static DESCRIPTORS: LazyLock<Box<[BuiltIn]>> = LazyLock::new(|| {
     let read = |(kind, name, text): &(ProviderKind, &str, &str)| {
         let read = read::read(&format!("{name}.toml"), text, None);
         let read = read.expect("they are part of the program, and a test reads them");

@@ -120,7 +120,7 @@ impl Clerk {
         }
         let addresses: Vec<Value> =
             addresses.iter().map(|address| email(&ids.next("idn_", 27), address)).collect();
-        let mut user = user(&ids.next("user_", 27), addresses, now);
+        let mut user = user(&ids.next("user_", 27), &addresses, now);
         set(&mut user, given, &FIELDS);
         user["password_enabled"] = given["password"].is_string().into();
         self.users.insert(user.clone());
@@ -137,13 +137,13 @@ impl Clerk {
 
 /// The user that is there from the start.
 pub(super) fn ada(now: Millis) -> Value {
-    let mut ada = user("user_ada", vec![email("idn_ada", "ada@example.com")], now);
+    let mut ada = user("user_ada", &[email("idn_ada", "ada@example.com")], now);
     ada["first_name"] = "Ada".into();
     ada["last_name"] = "Lovelace".into();
     ada
 }
 
-fn user(id: &str, addresses: Vec<Value>, now: Millis) -> Value {
+fn user(id: &str, addresses: &[Value], now: Millis) -> Value {
     json!({
         "id": id,
         "object": "user",

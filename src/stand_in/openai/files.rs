@@ -49,7 +49,7 @@ impl Files {
             "status": "processed",
             "status_details": null,
         });
-        self.keep(id, file.content.clone());
+        self.keep(id, &file.content);
         self.objects.insert(object.clone());
         fine(&object)
     }
@@ -74,9 +74,9 @@ impl Files {
         fine(&json!({ "id": id, "object": "file", "deleted": true }))
     }
 
-    fn keep(&mut self, id: String, content: Bytes) {
+    fn keep(&mut self, id: String, content: &[u8]) {
         // A part is a slice of its request, which it would keep alive.
-        self.contents.push_back((id, Bytes::copy_from_slice(&content)));
+        self.contents.push_back((id, Bytes::copy_from_slice(content)));
         let mut bytes: usize = self.contents.iter().map(|(_, content)| content.len()).sum();
         while bytes > CONTENT_BYTES_MAX {
             let Some((_, oldest)) = self.contents.pop_front() else { return };
@@ -144,7 +144,7 @@ mod tests {
     fn past_the_bound_the_oldest_files_lose_what_is_in_them() {
         let mut files = Files::default();
         for id in ["a", "b", "c"] {
-            files.keep(id.to_owned(), Bytes::from(vec![0; CONTENT_BYTES_MAX / 2]));
+            files.keep(id.to_owned(), &vec![0; CONTENT_BYTES_MAX / 2]);
         }
         let kept: Vec<_> = files.contents.iter().map(|(id, _)| id.as_str()).collect();
         assert_eq!(kept, ["b", "c"]);

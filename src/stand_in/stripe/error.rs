@@ -21,7 +21,7 @@ pub(super) struct Problem {
     param: Option<String>,
     decline_code: Option<&'static str>,
     /// The payment intent that the error is about.
-    payment_intent: Option<Value>,
+    payment_intent: Option<Box<Value>>,
 }
 
 impl Problem {
@@ -73,7 +73,7 @@ impl Problem {
         let status = StatusCode::PAYMENT_REQUIRED;
         let problem =
             Self::new(status, "card_error", message.to_owned()).with_code("card_declined");
-        let (decline_code, payment_intent) = (Some(decline_code), Some(payment_intent));
+        let (decline_code, payment_intent) = (Some(decline_code), Some(Box::new(payment_intent)));
         Self { decline_code, payment_intent, ..problem }
     }
 
@@ -109,7 +109,7 @@ impl Problem {
                 format!("https://stripe.com/docs/error-codes/{}", code.replace('_', "-")).into();
         }
         if let Some(payment_intent) = &self.payment_intent {
-            error["payment_intent"] = payment_intent.clone();
+            error["payment_intent"] = Value::clone(payment_intent);
         }
         Answer::json(self.status, &json!({ "error": error }))
     }

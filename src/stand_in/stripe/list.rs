@@ -104,7 +104,8 @@ fn is_text(value: &Value, text: &str) -> bool {
     match value {
         Value::String(own) => own == text,
         Value::Null => false,
-        other => other.to_string() == text,
+        // A number, true or false: none of them is escaped.
+        other => format!("{other}") == text,
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct Resource {
 impl Provider {
     /// As config has it.
     pub(crate) fn new(name: &Arc<str>, offers: &Arc<Tree>) -> Self {
-        Self { name: Arc::clone(&name), offers: Arc::clone(offers) }
+        Self { name: Arc::clone(name), offers: Arc::clone(offers) }
     }
 }
 

@@ -22,6 +22,9 @@ const KEY_BYTES_MAX: usize = 255;
 /// No single try of a call is longer than a run may be.
 const TIMEOUT_MAX: Duration = Duration::from_secs(24 * 3600);
 
+/// Name and value.
+type Header = (Box<str>, Box<str>);
+
 /// Which options there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taking {
@@ -108,7 +111,7 @@ fn key(value: &Dynamic) -> Result<Box<str>, Throw> {
     if fits { Ok(text.as_str().into()) } else { Err(wrong()) }
 }
 
-fn headers(value: &Dynamic) -> Result<Vec<(Box<str>, Box<str>)>, Throw> {
+fn headers(value: &Dynamic) -> Result<Vec<Header>, Throw> {
     let map = value
         .as_map_ref()
         .map_err(|_| fail("option `headers`: a map such as #{ \"x-trace\": \"1\" }"))?;
@@ -118,7 +121,7 @@ fn headers(value: &Dynamic) -> Result<Vec<(Box<str>, Box<str>)>, Throw> {
     map.iter().map(|(name, value)| header(name, value)).collect()
 }
 
-fn header(name: &str, value: &Dynamic) -> Result<(Box<str>, Box<str>), Throw> {
+fn header(name: &str, value: &Dynamic) -> Result<Header, Throw> {
     let name = name.to_ascii_lowercase();
     if !is_header_name(&name) {
         return Err(fail(&format!(
