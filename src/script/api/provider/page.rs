@@ -124,7 +124,7 @@ impl Items {
         let Some(place) = self.page.next() else { return Ok(false) };
         if !self.asked.insert(self.hasher.hash_one(&place)) {
             return Err(fail(&format!(
-                "`{shown}` names a page again that it has named before, so its list has no end"
+                "`{shown}` names a page again that it has named before, so the list has no end"
             )));
         }
         let call = ProviderCall { page: Some(place), ..call.clone() };
