@@ -187,6 +187,10 @@ get("/page", #{ auth: "none" }, |req| {
     let page = shop.cursor.list();
     #{ items: page.items, next: page.next, named: page["next"], first: page[0].id, last: page[-1].id, none: page[9], count: page.len(), absent: page.absent }
 });
+get("/bare", #{ auth: "none" }, |req| {
+    let page = shop.link.list();
+    [page.len(), page[1].id, page.items.filter(|item| item.id > 1).len(), page.other]
+});
 get("/as_it_is", #{ auth: "none" }, |req| shop.cursor.list());
 get("/stored", #{ auth: "none" }, |req| {
     db.pages.put("p", #{ page: shop.cursor.list() });
@@ -288,6 +292,7 @@ fn a_page_is_fetched_when_it_is_needed_and_reads_as_the_answer_that_it_is() {
     });
     assert_eq!(rhaiway.get("/page").json(), expected);
     let whole = json!({ "items": [{ "id": 1 }, { "id": 2 }], "next": "c2" });
+    assert_eq!(rhaiway.get("/bare").json(), json!([2, 2, 1, null]));
     assert_eq!(rhaiway.get("/as_it_is").json(), whole);
     assert_eq!(rhaiway.get("/stored").text(), "c2");
     assert_eq!(upstream.requests().len(), 4);

@@ -13,8 +13,6 @@ use super::answer;
 use crate::script::call::{Page as Told, PagePlace, ProviderCall};
 use crate::script::current::{Throw, ask, fail};
 use crate::script::host_call::{HostCall, HostReply};
-use crate::script::value::Kind;
-use crate::script::value::kind;
 
 /// One answer, and how the list goes on.
 #[derive(Clone)]
@@ -33,17 +31,21 @@ pub(super) fn register(module: &mut Module) {
     module.set_custom_type::<Page>("Page");
     module.set_indexer_get_fn(|page: &mut Page, name: ImmutableString| {
         let body = page.body().read_lock::<Map>();
-        Ok(body.and_then(|map| map.get(name.as_str()).cloned()).unwrap_or_default())
+        let own = body.and_then(|map| map.get(name.as_str()).cloned());
+        // Where a list stands is the provider's business, and some answer with the bare list.
+        let items = || if name == "items" { page.items().into() } else { Dynamic::UNIT };
+        Ok(own.unwrap_or_else(items))
     });
     module.set_indexer_get_fn(|page: &mut Page, index: i64| {
-        let items = page.items();
-        let place =
-            if index < 0 { index.checked_add_unsigned(items.len() as u64) } else { Some(index) };
-        let item = place.and_then(|place| items.get(usize::try_from(place).ok()?).cloned());
-        Ok(item.unwrap_or_default())
+        Ok(page.look(|items| {
+            let from_end = || index.checked_add_unsigned(items.len() as u64);
+            let place = if index < 0 { from_end() } else { Some(index) };
+            let item = place.and_then(|place| items.get(usize::try_from(place).ok()?));
+            item.cloned().unwrap_or_default()
+        }))
     });
     module.set_native_fn("len", |page: Page| {
-        Ok(i64::try_from(page.items().len()).unwrap_or(i64::MAX))
+        Ok(i64::try_from(page.look(<[Dynamic]>::len)).unwrap_or(i64::MAX))
     });
     module.set_iter_result(TypeId::of::<Page>(), |page| Box::new(Items::of(&page.cast::<Page>())));
 }
@@ -72,23 +74,35 @@ impl Page {
         &self.0.body
     }
 
-    /// Its items; none where the answer has no list.
+    /// Looks at its items; none where the answer has no list.
+    fn look<R>(&self, look: impl FnOnce(&[Dynamic]) -> R) -> R {
+        match &self.0.told {
+            Some(told) => look_below(&self.0.body, &told.items, look),
+            None => look(&[]),
+        }
+    }
+
     fn items(&self) -> Array {
-        let Some(told) = &self.0.told else { return Array::new() };
-        let mut value = self.0.body.clone();
-        for name in &told.items {
-            let inner = value.read_lock::<Map>().and_then(|map| map.get(&**name).cloned());
-            value = inner.unwrap_or_default();
-        }
-        if kind(&value) == Kind::Array {
-            value.into_array().unwrap_or_default()
-        } else {
-            Array::new()
-        }
+        self.look(<[Dynamic]>::to_vec)
     }
 
     fn next(&self) -> Option<PagePlace> {
         self.0.told.as_ref().and_then(|told| told.next.clone())
+    }
+}
+
+/// The list that these names lead to.
+fn look_below<R>(value: &Dynamic, names: &[Box<str>], look: impl FnOnce(&[Dynamic]) -> R) -> R {
+    let Some((name, below)) = names.split_first() else {
+        return match value.read_lock::<Array>() {
+            Some(items) => look(&items),
+            None => look(&[]),
+        };
+    };
+    let map = value.read_lock::<Map>();
+    match map.as_ref().and_then(|map| map.get(&**name)) {
+        Some(inner) => look_below(inner, below, look),
+        None => look(&[]),
     }
 }
 
