@@ -295,7 +295,7 @@ fn a_page_is_fetched_when_it_is_needed_and_reads_as_the_answer_that_it_is() {
     assert_eq!(rhaiway.get("/bare").json(), json!([2, 2, 1, null]));
     assert_eq!(rhaiway.get("/as_it_is").json(), whole);
     assert_eq!(rhaiway.get("/stored").text(), "c2");
-    assert_eq!(upstream.requests().len(), 4);
+    assert_eq!(upstream.requests().len(), 5);
 }
 
 #[test]
