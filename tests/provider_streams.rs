@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::support::{Connection, Project, Response, Rhaiway, render, request};
+use crate::support::{Connection, Project, Response, Rhaiway, read_until, render, request};
 
 /// A provider that answers as a test tells it, and tells the test what becomes of its connections.
 struct Upstream {
@@ -110,16 +110,6 @@ fn start(upstream: &Upstream, script: &str) -> (Project, Rhaiway) {
 
 fn soon<T>(receiver: &Receiver<T>, what: &str) -> T {
     receiver.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("{what}"))
-}
-
-fn read_until(mut stream: &TcpStream, part: &str) -> String {
-    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-    while !String::from_utf8_lossy(&read).contains(part) {
-        let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "it ended before {part:?}: {}", String::from_utf8_lossy(&read));
-        read.extend_from_slice(&buffer[..count]);
-    }
-    String::from_utf8(read).unwrap()
 }
 
 const PASS: &str = r#"

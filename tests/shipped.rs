@@ -1,14 +1,13 @@
 //! What ships works as it stands: config.toml and scripts/ against stand-ins for Clerk, Stripe and OpenAI. Only addresses and keys are a test's own.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
 use crate::support::{
-    Connection, Project, Response, Rhaiway, SECRET, StandIn, eventually, now, pay, render, request,
-    token,
+    Connection, Project, Response, Rhaiway, SECRET, StandIn, eventually, now, pay, read_until,
+    render, request, token,
 };
 
 const PAGE: &str = "http://localhost:5173";
@@ -89,16 +88,6 @@ impl Shipped {
         let url = format!("http://{}/api/webhooks/stripe", rhaiway.address());
         self.stripe.webhook(&json!({ "url": url, "secret": SECRET, "body": event }))
     }
-}
-
-fn read_until(mut stream: &std::net::TcpStream, part: &str) -> String {
-    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-    while !String::from_utf8_lossy(&read).contains(part) {
-        let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "it ended before {part:?}: {}", String::from_utf8_lossy(&read));
-        read.extend_from_slice(&buffer[..count]);
-    }
-    String::from_utf8(read).unwrap()
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! `stream(|out| …)`: what a script writes goes to the client as it is written, no faster than the client reads, and never looks whole where it is not.
 
 use std::io::Read as _;
-use std::net::TcpStream;
 
 use serde_json::json;
 
-use crate::support::{Connection, Project, Rhaiway, eventually, render, request, signed};
+use crate::support::{
+    Connection, Project, Rhaiway, eventually, read_until, render, request, signed,
+};
 
 fn start(script: &str) -> (Project, Rhaiway) {
     let project = Project::new(script);
@@ -18,17 +19,6 @@ fn ask(rhaiway: &Rhaiway, path: &str) -> Connection {
     let mut connection = Connection::open(rhaiway.address());
     connection.send(&render("GET", path, &[], b"")).unwrap();
     connection
-}
-
-/// Reads until `part` has come; everything up to then.
-fn read_until(mut stream: &TcpStream, part: &str) -> String {
-    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
-    while !String::from_utf8_lossy(&read).contains(part) {
-        let count = stream.read(&mut buffer).unwrap();
-        assert!(count > 0, "it ended before {part:?}: {}", String::from_utf8_lossy(&read));
-        read.extend_from_slice(&buffer[..count]);
-    }
-    String::from_utf8(read).unwrap()
 }
 
 #[test]

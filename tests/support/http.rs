@@ -175,3 +175,14 @@ impl Connection {
         socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).expect("an option");
     }
 }
+
+/// Reads until `part` has come; everything up to then.
+pub(crate) fn read_until(mut stream: &TcpStream, part: &str) -> String {
+    let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+    while !String::from_utf8_lossy(&read).contains(part) {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "it ended before {part:?}: {}", String::from_utf8_lossy(&read));
+        read.extend_from_slice(&buffer[..count]);
+    }
+    String::from_utf8(read).unwrap()
+}

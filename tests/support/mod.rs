@@ -20,7 +20,7 @@ pub(crate) use canary::{no_canary, no_canary_below, no_secret};
 pub(crate) use clock::Clock;
 pub(crate) use events::{event, events};
 pub(crate) use eventually::eventually;
-pub(crate) use http::{Connection, Response, render, request};
+pub(crate) use http::{Connection, Response, read_until, render, request};
 pub(crate) use issuer::{ISSUER, KeyServer, PUBLIC_PEM, Publishes, SigningKey, encode};
 pub(crate) use rhaiway::{Project, Rhaiway};
 pub(crate) use sender::{SECRET, Signed, clerk_event, now, signed, signed_at};
