@@ -262,7 +262,8 @@ impl Live {
             }
             Err(HostCall::Count { collection, filter }) => self.count(&collection, filter).await,
             Err(HostCall::Cancel { topic, key }) => self.cancel(&topic, key).await,
-            Err(HostCall::Provider(call)) => self.call(&call).await,
+            // Apart, so that what waits for something smaller does not hold room for a call.
+            Err(HostCall::Provider(call)) => Box::pin(self.call(&call)).await,
             Err(HostCall::Read(payloads)) => {
                 Ok(read(payload::read_all(payloads).await.map(HostReply::Bytes)))
             }

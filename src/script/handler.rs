@@ -45,6 +45,8 @@ pub(crate) struct Script {
     pub(crate) emits: Emits,
     /// What of an event it looks at.
     pub(crate) reads: Reads,
+    /// Whether it may call a provider: without a name of one in its text or its modules', it cannot.
+    pub(crate) calls: bool,
     /// Runs of it, on any worker, that allocated without bound.
     pub(crate) runaways: AtomicU32,
     /// Bytes that its runs, on any worker, have left behind.

@@ -338,6 +338,11 @@ fn parameter_count(ast: &AST, function: &FnPtr) -> Option<usize> {
     defined.params.len().checked_sub(function.curry().len())
 }
 
+/// Everything in a text that could be a name.
+fn words(source: &str) -> impl Iterator<Item = &str> {
+    source.split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+}
+
 fn script(
     candidate: &Candidate,
     handlers: Vec<Handler>,
@@ -348,10 +353,9 @@ fn script(
     if !broken.is_empty() {
         Arc::make_mut(&mut modules).retain(|path, _| !broken.contains(path));
     }
-    let names = |word: &str| {
-        candidate.source.contains(word)
-            || candidate.modules.values().any(|source| source.contains(word))
-    };
+    let sources = || std::iter::once(&candidate.source).chain(candidate.modules.values());
+    let names = |word: &str| sources().any(|source| source.contains(word));
+    let is_provider = |word: &str| candidate.ambient.providers.contains_key(word);
     Script {
         name: Arc::clone(&candidate.name),
         path: Arc::clone(&candidate.path),
@@ -363,6 +367,7 @@ fn script(
         handlers,
         queries: Vec::new(),
         emits: lint::Emits::default(),
+        calls: sources().any(|source| words(source).any(is_provider)),
         runaways: AtomicU32::new(0),
         leaked: AtomicU64::new(0),
         reads: Reads { payload: names("payload"), headers: names("headers"), text: names("text") },

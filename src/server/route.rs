@@ -152,10 +152,10 @@ pub(super) struct Ran {
     pub(super) log: AttemptLog,
 }
 
-/// Runs a handler and commits what it wants, and nothing else. Where there are providers, the run has a task of its own: a connection that breaks takes
+/// Runs a handler and commits what it wants, and nothing else. Where its script may call providers, the run has a task of its own: a connection that breaks takes
 /// its request with it, but not a run that has begun something outside (DESIGN §4, rule 10).
 pub(super) async fn run_plainly(context: &Context<'_>, asked: Asked) -> Response<Body> {
-    if context.generation.providers.is_empty() {
+    if !context.generation.handler(asked.at).0.calls {
         return run_here(context, asked).await;
     }
     let (id, client) = (context.id.clone(), Rc::clone(context.client));
