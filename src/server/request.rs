@@ -147,15 +147,7 @@ async fn collect(mut body: Body, bytes_max: u64) -> Result<Bytes, Problem> {
     let mut first = Bytes::new();
     let mut rest = BytesMut::new();
     let mut length: u64 = 0;
-    while let Some(frame) = body.frame().await {
-        // A body that breaks off, or is not framed as HTTP says, is no request.
-        let frame = frame.map_err(|_broken| Problem::BadRequest)?;
-        // Trailers are not headers, whatever they hold.
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
-        if length > bytes_max {
-            return Err(Problem::PayloadTooLarge);
-        }
+    while let Some(data) = piece(&mut body, &mut length, bytes_max).await? {
         if first.is_empty() {
             first = data;
         } else {
@@ -166,6 +158,23 @@ async fn collect(mut body: Body, bytes_max: u64) -> Result<Bytes, Problem> {
         }
     }
     Ok(if rest.is_empty() { first } else { rest.freeze() })
+}
+
+/// The next piece of a body; `length` is what came so far, this piece included.
+pub(super) async fn piece(
+    body: &mut Body,
+    length: &mut u64,
+    bytes_max: u64,
+) -> Result<Option<Bytes>, Problem> {
+    while let Some(frame) = body.frame().await {
+        // A body that breaks off, or is not framed as HTTP says, is no request.
+        let frame = frame.map_err(|_broken| Problem::BadRequest)?;
+        // Trailers are not headers, whatever they hold.
+        let Ok(data) = frame.into_data() else { continue };
+        *length += data.len() as u64;
+        return if *length > bytes_max { Err(Problem::PayloadTooLarge) } else { Ok(Some(data)) };
+    }
+    Ok(None)
 }
 
 /// Who sent it: the peer, or where the peer is a trusted proxy, the last address of `x-forwarded-for` that is not one.

@@ -3,7 +3,6 @@
 
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
-use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use super::answer::Problem;
@@ -53,15 +52,7 @@ async fn spool(
 ) -> Result<Payload, Problem> {
     let mut spooling = Spooling::new(&context.client.front.process.spool);
     let mut length: u64 = 0;
-    while let Some(frame) = body.frame().await {
-        // A body that breaks off, or is not framed as HTTP says, is no request.
-        let frame = frame.map_err(|_broken| Problem::BadRequest)?;
-        // Trailers are not headers, whatever they hold.
-        let Ok(data) = frame.into_data() else { continue };
-        length += data.len() as u64;
-        if length > bytes_max {
-            return Err(Problem::PayloadTooLarge);
-        }
+    while let Some(data) = request::piece(&mut body, &mut length, bytes_max).await? {
         form.push(&data);
         spooling.push(&data).await.map_err(|error| not_spooled(context, &error))?;
     }
