@@ -16,7 +16,7 @@ use super::breaker::Pass;
 use super::credentials::{Applied, Now};
 use super::error::{Trouble, What};
 use super::exchange::{self, Bounds, Incoming};
-use super::gate::{Answered, CLOSED_MAX, Wanted};
+use super::gate::{Answered, CLOSED_MAX};
 use super::health;
 use super::limit_headers;
 use super::opened::{self, Streaming};
@@ -161,8 +161,7 @@ impl Caller {
         loop {
             let timeout = prepared.timeout.unwrap_or(settings.timeout);
             let ends = exchange::ends(timeout, circumstances.deadline);
-            let wanted = Wanted { operation: &prepared.operation, bucket: prepared.bucket() };
-            let place = provider.state.admit(provider, wanted, ends).await?;
+            let place = provider.state.admit(provider, &prepared.operation, ends).await?;
             // While it stood in line, others may have spent the rest. A call that has begun goes on to its end.
             if tally.tries == 0 {
                 provider.within_budget(prepared.verb)?;

@@ -1,4 +1,4 @@
-//! The gate that everybody obeys: an answer that says "not before" closes the provider, one of its operations or one of its quotas until then, for all
+//! The gate that everybody obeys: an answer that says "not before" closes the provider or one of its operations until then, for all
 //! scripts and workers. A later answer may close it for longer, never for less. Jobs that park come back one after the other, not all at once.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 /// No answer closes anything for longer: a provider that means a day may say so again, and one that is mistaken has not stopped us for one.
 pub(crate) const CLOSED_MAX: Duration = Duration::from_secs(3_600);
-/// Operations and quotas that are closed at once. Beyond these the whole provider closes: it has turned down so many that it means all.
+/// Operations that are closed at once. Beyond these the whole provider closes: it has turned down so many that it means all.
 const CLOSED_PARTS_MAX: usize = 256;
 
 /// The gate of one provider.
@@ -21,17 +21,8 @@ pub(crate) enum Part {
     Provider,
     /// One operation, as its call names it.
     Operation(Box<str>),
-    /// Whatever shares a quota of this name.
-    Bucket(Box<str>),
-}
-
-/// What a call asks for.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted<'a> {
-    /// Its name.
-    pub(crate) operation: &'a str,
-    /// The quota that it counts for, where its descriptor names one.
-    pub(crate) bucket: Option<&'a str>,
+    /// Nothing: where jobs stand in line that wait for a budget, so that those that wait for a rate do not come behind them.
+    Budget,
 }
 
 /// Whether a call may go out.
@@ -91,15 +82,13 @@ impl Gate {
         known.until = known.until.max(until);
     }
 
-    /// Whether a call may go out now.
-    pub(crate) fn ask(&self, wanted: Wanted<'_>, now: Instant) -> Asked {
+    /// Whether a call of an operation may go out now.
+    pub(crate) fn ask(&self, operation: &str, now: Instant) -> Asked {
         let closed = self.closed();
         if closed.is_empty() {
             return Asked::Open;
         }
-        let operation = Part::Operation(wanted.operation.into());
-        let bucket = wanted.bucket.map(|bucket| Part::Bucket(bucket.into()));
-        let found = [Some(Part::Provider), Some(operation), bucket].into_iter().flatten();
+        let found = [Part::Provider, Part::Operation(operation.into())].into_iter();
         let found = found.filter_map(|part| Some((closed.get(&part)?.until, part)));
         match found.filter(|(until, _)| *until > now).max_by_key(|(until, _)| *until) {
             Some((until, part)) => Asked::ClosedUntil(until, part),
@@ -157,33 +146,29 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn wanted(operation: &str) -> Wanted<'_> {
-        Wanted { operation, bucket: None }
-    }
-
     #[test]
     fn rule_12_a_gate_closes_for_everybody_and_is_never_shortened() {
         let (gate, now) = (Gate::default(), clock::instant());
         gate.close(Part::Provider, SECOND * 10, now);
         gate.close(Part::Provider, SECOND * 2, now);
         let until = now + SECOND * 10;
-        assert_eq!(gate.ask(wanted("any"), now), Asked::ClosedUntil(until, Part::Provider));
+        assert_eq!(gate.ask("any", now), Asked::ClosedUntil(until, Part::Provider));
         assert_eq!(gate.closed_until(now), Some(until));
-        assert_eq!(gate.ask(wanted("any"), until), Asked::Open);
+        assert_eq!(gate.ask("any", until), Asked::Open);
         gate.close(Part::Provider, Duration::MAX, now);
         assert_eq!(gate.closed_until(now), Some(now + CLOSED_MAX), "an hour at most");
     }
 
     #[test]
-    fn rule_12_where_the_headers_say_so_one_operation_or_quota_closes_alone() {
+    fn rule_12_where_the_headers_say_so_one_operation_closes_alone() {
         let (gate, now) = (Gate::default(), clock::instant());
         gate.close(Part::Operation("refunds.create".into()), SECOND, now);
-        gate.close(Part::Bucket("search".into()), SECOND * 2, now);
-        assert!(matches!(gate.ask(wanted("refunds.create"), now), Asked::ClosedUntil(..)));
-        assert_eq!(gate.ask(wanted("refunds.list"), now), Asked::Open);
-        let search = Wanted { operation: "issues.search", bucket: Some("search") };
-        let closed = Asked::ClosedUntil(now + SECOND * 2, Part::Bucket("search".into()));
-        assert_eq!(gate.ask(search, now), closed);
+        gate.close(Part::Operation("issues.search".into()), SECOND * 2, now);
+        assert!(matches!(gate.ask("refunds.create", now), Asked::ClosedUntil(..)));
+        assert_eq!(gate.ask("refunds.list", now), Asked::Open);
+        let search = Part::Operation("issues.search".into());
+        let closed = Asked::ClosedUntil(now + SECOND * 2, search);
+        assert_eq!(gate.ask("issues.search", now), closed);
         assert_eq!(gate.closed_until(now), None);
     }
 
@@ -252,7 +237,7 @@ mod tests {
                 until = until.max(now + closed_for.min(CLOSED_MAX));
             }
             let asked = now + Duration::from_secs(later);
-            prop_assert_eq!(gate.ask(wanted("any"), asked) == Asked::Open, asked >= until);
+            prop_assert_eq!(gate.ask("any", asked) == Asked::Open, asked >= until);
         }
     }
 }

@@ -162,11 +162,6 @@ impl Prepared {
         pages::found(operation.page.as_ref()?, &called.body, &incoming.headers, &self.url)
     }
 
-    /// The quota that it counts for, where its descriptor names one.
-    pub(super) fn bucket(&self) -> Option<&str> {
-        None
-    }
-
     /// How long the provider remembers idempotency keys; `None`: it knows none.
     pub(crate) fn key_ttl(&self) -> Option<Duration> {
         request::idempotency(&self.provider, self.verb).map(|known| known.key_ttl)

@@ -28,8 +28,6 @@ use crate::store::Json;
 
 /// A job may wait at gates for so long in all (DESIGN §4, rule 12). Where a budget begins anew later than that, its call fails at once.
 const PARK_MAX: Duration = Duration::from_secs(3 * 24 * 3600);
-/// Jobs that wait for a budget stand in a line of their own: those that wait for a rate do not come behind them.
-const LINE: &str = "budget";
 
 /// The prices of a provider: its own, and what config says over them.
 pub(super) fn prices(published: &Prices, spending: &Spending) -> Prices {
@@ -103,7 +101,7 @@ impl Provider {
         }
         Err(Kept::Later(Later {
             until: clock::instant() + left,
-            part: Part::Bucket(LINE.into()),
+            part: Part::Budget,
             what,
             message: Cow::Owned(message),
         }))

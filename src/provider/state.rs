@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::Provider;
 use super::breaker::{self, Breaker, Pass};
 use super::error::{Trouble, What};
-use super::gate::{self, Gate, Part, Wanted};
+use super::gate::{self, Gate, Part};
 use super::headroom::Headroom;
 use super::health::Health;
 use super::places::{Place, Places};
@@ -97,14 +97,14 @@ impl State {
     pub(super) async fn admit(
         &self,
         provider: &Provider,
-        wanted: Wanted<'_>,
+        operation: &str,
         ends: Instant,
     ) -> Result<Place, Kept> {
         let mut has_slot = false;
         loop {
             let now = clock::instant();
             let latest = (now + WAIT_MAX).min(ends);
-            if let gate::Asked::ClosedUntil(until, part) = self.gate.ask(wanted, now) {
+            if let gate::Asked::ClosedUntil(until, part) = self.gate.ask(operation, now) {
                 if until > latest {
                     return Err(Kept::Later(self.closed(until, part)));
                 }
@@ -137,7 +137,7 @@ impl State {
                 return Err(Kept::Out(Trouble::new(What::TimedOut, message)));
             };
             // While it stood in line, an answer to somebody else may have closed the gate.
-            if self.gate.ask(wanted, clock::instant()) == gate::Asked::Open {
+            if self.gate.ask(operation, clock::instant()) == gate::Asked::Open {
                 return Ok(place);
             }
         }
