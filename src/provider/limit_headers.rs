@@ -3,8 +3,6 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
-
 use super::gate::Part;
 use super::retry_after::{Reset, reset};
 use crate::clock::Millis;
@@ -16,8 +14,7 @@ const HEADER_MAX: usize = 1_024;
 const NAME_MAX: usize = 64;
 
 /// Which headers tell of limits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct LimitHeaders {
     /// A row for each quota.
     pub(crate) buckets: Vec<Bucket>,
@@ -28,8 +25,7 @@ pub(crate) struct LimitHeaders {
 }
 
 /// One quota, and the headers that tell of it, in lower case.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bucket {
     /// `requests`, `tokens`, …
     pub(crate) name: Box<str>,
@@ -46,8 +42,7 @@ pub(crate) struct Bucket {
 }
 
 /// A header that says what a refusal is about: Stripe's `stripe-rate-limited-reason`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reason {
     /// In lower case.
     pub(crate) header: Box<str>,

@@ -16,8 +16,7 @@ const EPOCH_FROM: Duration = Duration::from_secs(1_000_000_000);
 const EPOCH_MILLIS_FROM: Duration = Duration::from_secs(1_000_000_000_000);
 
 /// How a provider means a number in its reset headers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Reset {
     /// By its size: what would be 31 years is a date.
     #[default]
