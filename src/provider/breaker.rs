@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::outcome::Verdict;
+use super::window::Window;
 use crate::config::BreakerSettings;
 
 /// What counts is a minute: long enough for `min_calls` of a quiet provider, short enough to be about now.
@@ -32,7 +33,7 @@ struct State {
 }
 
 enum Phase {
-    Closed(Window),
+    Closed(Calls),
     Open {
         until: Instant,
         /// How long it was open this time.
@@ -48,14 +49,8 @@ enum Phase {
     },
 }
 
-/// Calls of the last minute, in slices that are reused one after the other.
-#[derive(Default)]
-struct Window {
-    /// When the newest slice began.
-    began: Option<Instant>,
-    newest: usize,
-    slices: [Slice; SLICES],
-}
+/// Calls of the last minute.
+struct Calls(Window<Slice, SLICES>);
 
 #[derive(Clone, Copy, Default)]
 struct Slice {
@@ -180,7 +175,7 @@ impl Pass {
                     *under_way = None;
                 }
                 if *successes >= CLOSES_AFTER {
-                    state.enter(Phase::Closed(Window::default()));
+                    state.enter(Phase::Closed(Calls::new()));
                 }
                 false
             }
@@ -211,14 +206,18 @@ impl State {
 
 impl Default for Phase {
     fn default() -> Self {
-        Self::Closed(Window::default())
+        Self::Closed(Calls::new())
     }
 }
 
-impl Window {
+impl Calls {
+    fn new() -> Self {
+        Self(Window::new(SLICE))
+    }
+
     fn count(&mut self, verdict: Verdict, now: Instant) {
-        self.advance(now);
-        let slice = &mut self.slices[self.newest];
+        self.0.advance(now);
+        let slice = self.0.newest();
         match verdict {
             Verdict::Good => slice.good = slice.good.saturating_add(1),
             Verdict::Bad => slice.bad = slice.bad.saturating_add(1),
@@ -226,25 +225,9 @@ impl Window {
         }
     }
 
-    /// Empties the slices whose time is over.
-    fn advance(&mut self, now: Instant) {
-        let began = *self.began.get_or_insert(now);
-        let over = now.saturating_duration_since(began).as_millis() / SLICE.as_millis();
-        let Ok(over) = u32::try_from(over) else {
-            *self = Self { began: Some(now), ..Self::default() };
-            return;
-        };
-        let turns = usize::try_from(over).map_or(SLICES, |over| over.min(SLICES));
-        for _ in 0..turns {
-            self.newest = (self.newest + 1) % SLICES;
-            self.slices[self.newest] = Slice::default();
-        }
-        self.began = Some(began + SLICE * over);
-    }
-
     fn is_past(&self, settings: &BreakerSettings) -> bool {
         let sum =
-            |of: fn(&Slice) -> u32| self.slices.iter().map(|slice| u64::from(of(slice))).sum();
+            |of: fn(&Slice) -> u32| self.0.lately(SLICES).map(|slice| u64::from(of(slice))).sum();
         let (good, bad): (u64, u64) = (sum(|slice| slice.good), sum(|slice| slice.bad));
         let all = good + bad;
         // A share of counts far below 2^52: exact enough as floats.

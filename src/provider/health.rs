@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use super::breaker::Position;
 use super::outcome::Verdict;
+use super::window::Window;
 use crate::clock::Millis;
 use crate::histogram::Histogram;
 
-/// Five minutes in slices that are reused one after the other.
+/// Five minutes in slices.
 const SLICE: Duration = Duration::from_secs(10);
 const SLICES: usize = 30;
 /// The slices of a minute.
@@ -25,13 +26,15 @@ const CLOSED_MIN: Duration = Duration::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Health(Mutex<State>);
 
-#[derive(Default)]
 struct State {
-    /// When the newest slice began.
-    began: Option<Instant>,
-    newest: usize,
-    slices: [Slice; SLICES],
+    window: Window<Slice, SLICES>,
     last_error: Option<LastError>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { window: Window::new(SLICE), last_error: None }
+    }
 }
 
 #[derive(Clone, Default)]
@@ -90,12 +93,11 @@ impl Health {
     /// A call has ended, at these times of both clocks.
     pub(crate) fn record(&self, call: &Ended, now: Instant, at: Millis) {
         let mut state = self.state();
-        state.advance(now);
+        state.window.advance(now);
         if let (Verdict::Bad, Some(code)) = (call.verdict, call.code) {
             state.last_error = Some(LastError { code, at });
         }
-        let newest = state.newest;
-        let slice = &mut state.slices[newest];
+        let slice = state.window.newest();
         match call.verdict {
             Verdict::Good => slice.good += 1,
             Verdict::Bad => slice.bad += 1,
@@ -109,7 +111,7 @@ impl Health {
     /// What is known now.
     pub(crate) fn report(&self, now: Instant) -> Report {
         let mut state = self.state();
-        state.advance(now);
+        state.window.advance(now);
         Report {
             minute: state.lately(MINUTE),
             five_minutes: state.lately(SLICES),
@@ -135,28 +137,10 @@ impl Report {
 }
 
 impl State {
-    /// Empties the slices whose time is over.
-    fn advance(&mut self, now: Instant) {
-        let began = *self.began.get_or_insert(now);
-        let over = now.saturating_duration_since(began).as_millis() / SLICE.as_millis();
-        let Ok(over) = u32::try_from(over) else {
-            self.slices = Default::default();
-            self.began = Some(now);
-            return;
-        };
-        let turns = usize::try_from(over).map_or(SLICES, |over| over.min(SLICES));
-        for _ in 0..turns {
-            self.newest = (self.newest + 1) % SLICES;
-            self.slices[self.newest] = Slice::default();
-        }
-        self.began = Some(began + SLICE * over);
-    }
-
     /// The newest slices, as many as that.
     fn lately(&self, slices: usize) -> Lately {
         let (mut good, mut calls, mut latency) = (0, 0, Histogram::default());
-        for back in 0..slices.min(SLICES) {
-            let slice = &self.slices[(self.newest + SLICES - back) % SLICES];
+        for slice in self.window.lately(slices) {
             good += slice.good;
             calls += slice.good + slice.bad;
             if let Some(more) = &slice.latency {
