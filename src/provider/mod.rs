@@ -41,6 +41,7 @@ mod places;
 mod gate;
 mod breaker;
 mod outcome;
+mod window;
 mod retry;
 mod retry_after;
 mod limit_headers;
@@ -131,7 +132,7 @@ impl Provider {
 
     /// What scripts may call by name.
     pub(crate) fn offers(&self) -> Arc<Tree> {
-        Arc::new(self.descriptor.offers())
+        Arc::clone(&self.descriptor.offers)
     }
 
     /// The variables without which nothing can be called.

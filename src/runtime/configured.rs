@@ -10,7 +10,7 @@ use super::reload::Report;
 use super::watch::Wanted;
 use crate::auth::Auth;
 use crate::config::live::{self, Waiting};
-use crate::config::{self, Config, Webhook as Table};
+use crate::config::{Config, Webhook as Table};
 use crate::frame::Frame;
 use crate::provider::Provider;
 use crate::provider::budget::Ledger;
@@ -56,7 +56,9 @@ impl Configured {
             started: Arc::clone(config),
             newest: Arc::clone(config),
             webhooks: webhooks.to_vec(),
-            providers: super::providers(config, |_| None, ledger)?,
+            providers: super::providers(config, |table| {
+                Provider::new(table, None, ledger).map(Arc::new)
+            })?,
             ledger: Arc::clone(ledger),
             auth: Auth::all(&config.auth, &[]).0,
             serving: Arc::clone(config),
@@ -198,19 +200,16 @@ impl Configured {
 
     /// The providers of a new version; one whose table is the same stays what it is.
     fn renewed_providers(&self, config: &Config) -> Result<Vec<Arc<Provider>>, Vec<Frame>> {
-        let known = |table: &config::Provider| {
-            self.providers.iter().find(|provider| *provider.name == *table.name).cloned()
-        };
-        let mut providers = super::providers(config, known, &self.ledger)?;
-        for (provider, table) in providers.iter_mut().zip(&config.providers) {
+        super::providers(config, |table| {
+            let known = self.providers.iter().find(|provider| *provider.name == *table.name);
             let before = self.newest.providers.iter().find(|before| before.name == table.name);
-            if before.is_some_and(|before| live::same_provider(before, table))
-                && let Some(known) = known(table)
-            {
-                *provider = known;
+            match known {
+                Some(known) if before.is_some_and(|it| live::same_provider(it, table)) => {
+                    Ok(Arc::clone(known))
+                }
+                known => Provider::new(table, known.map(Arc::as_ref), &self.ledger).map(Arc::new),
             }
-        }
-        Ok(providers)
+        })
     }
 
     /// The webhooks of a new version; one whose table is the same, in the same file, stays what it is.

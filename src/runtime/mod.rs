@@ -110,14 +110,13 @@ pub(crate) fn webhooks(config: &Config) -> (Vec<Arc<Webhook>>, Vec<String>) {
 /// Providers of a config, or everything that is wrong with their descriptors.
 fn providers(
     config: &Config,
-    before: impl Fn(&config::Provider) -> Option<Arc<Provider>>,
-    ledger: &Ledger,
+    made: impl Fn(&config::Provider) -> Result<Arc<Provider>, Vec<Frame>>,
 ) -> Result<Vec<Arc<Provider>>, Vec<Frame>> {
     let mut problems = Vec::new();
     let mut providers = Vec::new();
     for declared in &config.providers {
-        match Provider::new(declared, before(declared).as_deref(), ledger) {
-            Ok(provider) => providers.push(Arc::new(provider)),
+        match made(declared) {
+            Ok(provider) => providers.push(provider),
             Err(frames) => problems.extend(frames),
         }
     }

@@ -57,6 +57,8 @@ pub(crate) struct Descriptor {
     pub(crate) prices: Prices,
     /// By their dotted names.
     pub(crate) operations: BTreeMap<Box<str>, Operation>,
+    /// The same, as scripts may name them.
+    pub(crate) offers: Arc<Tree>,
 }
 
 /// How a call is signed in. The secret itself comes from config.
@@ -303,11 +305,11 @@ impl Descriptor {
     pub(crate) fn operation(&self, name: &str) -> Option<&Operation> {
         self.operations.get(name)
     }
+}
 
-    /// What scripts may call by name.
-    pub(crate) fn offers(&self) -> Tree {
-        Tree::of(self.operations.iter().map(|(name, operation)| (&**name, operation.takes())))
-    }
+/// What scripts may call by name.
+fn offers(operations: &BTreeMap<Box<str>, Operation>) -> Arc<Tree> {
+    Arc::new(Tree::of(operations.iter().map(|(name, operation)| (&**name, operation.takes()))))
 }
 
 impl Operation {
