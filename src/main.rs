@@ -24,6 +24,7 @@ mod catalogue;
 mod clock;
 mod failpoint;
 mod frame;
+mod header;
 mod histogram;
 mod id;
 mod json;

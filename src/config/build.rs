@@ -20,6 +20,7 @@ use super::read::{Report, parse, quoted, read_file, read_text};
 use super::webhooks::webhooks;
 use super::{Admin, Cidr, Config, Cors, Environment, Scripts, Server, Storage, Variable};
 use crate::frame::Frame;
+use crate::header;
 
 /// What the caller knows that the file does not.
 #[derive(Clone, Copy, Debug)]
@@ -335,8 +336,7 @@ impl Build<'_> {
         };
         let headers = list.get_ref().iter().filter_map(|item| {
             let (text, span) = self.check.text(key, Some(item), must)?;
-            let is_name = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-            if text.is_empty() || !text.chars().all(is_name) {
+            if !header::is_name(text) {
                 return self.check.reject(key, span, must, "this is no header name");
             }
             Some(text.to_ascii_lowercase().into())

@@ -13,6 +13,7 @@ use super::read::quoted;
 use super::secret::{Secret, unusable};
 use super::secret_variable::{NoSecret, Wanted};
 use crate::frame::Frame;
+use crate::header;
 
 /// `auth = { … }` as written: one of these ways.
 #[derive(Debug, Default, Deserialize)]
@@ -421,12 +422,11 @@ impl One<'_, '_, '_> {
         let (key, must) =
             (Key { table: shown, name: "header" }, "a header's name, such as `\"x-api-key\"`");
         let (name, span) = self.build.check.text(key, written, must)?;
-        let is_part = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         // What frames the request, or says where it goes, is the client's.
         const TAKEN: [&str; 5] =
             ["host", "content-length", "transfer-encoding", "connection", "content-type"];
         let lower = name.to_ascii_lowercase();
-        if name.is_empty() || !name.chars().all(is_part) || TAKEN.contains(&lower.as_str()) {
+        if !header::is_name(name) || TAKEN.contains(&lower.as_str()) {
             return self.build.check.reject(key, span, must, "this cannot be one");
         }
         Some(lower.into())

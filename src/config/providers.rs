@@ -18,6 +18,7 @@ use super::{
     BaseUrl, DescriptorFile, ErrorWhen, Provider, ProviderKind, budget, credentials, resilience,
 };
 use crate::frame::Frame;
+use crate::header;
 use crate::json::Pointer;
 
 /// Words that scripts use for something else; a provider of that name could not be reached.
@@ -287,15 +288,13 @@ impl One<'_, '_, '_> {
         };
         let mut headers = Vec::new();
         for (name, value) in table {
-            let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
-            let name_fits = !name.is_empty() && name.chars().all(is_token);
             let fits = value
                 .as_str()
                 .is_some_and(|value| value.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
             let is_ours =
                 ["authorization", "host", "content-length", "transfer-encoding", "connection"]
                     .contains(&name.to_ascii_lowercase().as_str());
-            if !name_fits || !fits || is_ours || headers.len() == HEADERS_MAX {
+            if !header::is_name(name) || !fits || is_ours || headers.len() == HEADERS_MAX {
                 let label = format!("`{}` cannot stand here", quoted(name));
                 let _: Option<()> = self.build.check.reject(key, written.span(), &must, label);
                 continue;

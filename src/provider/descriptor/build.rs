@@ -14,10 +14,11 @@ use super::price::Price;
 use super::read::Report;
 use super::{
     Answer, Arrays, Descriptor, Encoding, Errors, Form, Idempotency, Next, Nulls, Operation, Page,
-    Params, Path, Prices, Repeat, Size, Stream, Style, Usage, names,
+    Params, Path, Prices, Repeat, Size, Stream, Style, Usage, names, offers,
 };
 use crate::config::ErrorWhen;
 use crate::frame::nearest;
+use crate::header;
 use crate::json::Pointer;
 use crate::provider::limit_headers::{Bucket, LimitHeaders, Reason};
 use crate::provider::retry_after::Reset;
@@ -66,6 +67,7 @@ pub(super) fn build(file: File, base: Option<&Descriptor>, report: &mut Report) 
     let errors = build.errors(&file, base);
     let headers = build.headers(file.headers);
     let pages = build.pages(&file.pages);
+    let operations = build.operations(file.operations, (encoding, repeat), &pages);
     Descriptor {
         base_url: build.base_url(file.base_url.as_ref()),
         style: build.style(file.auth.as_ref()).unwrap_or(Style::None),
@@ -78,7 +80,8 @@ pub(super) fn build(file: File, base: Option<&Descriptor>, report: &mut Report) 
         rate_limit: build.rate_limit(file.rate_limit.unwrap_or_default()),
         usage: file.usage.map(|usage| build.usage(&usage)),
         prices: file.prices.map(|prices| build.prices(&prices)).unwrap_or_default(),
-        operations: build.operations(file.operations, (encoding, repeat), &pages),
+        offers: offers(&operations),
+        operations,
     }
 }
 
@@ -136,8 +139,7 @@ impl Build<'_> {
     /// The name of a header, in lower case.
     fn header(&mut self, written: Option<&Text>) -> Option<Box<str>> {
         let written = written?;
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-        if written.get_ref().is_empty() || !written.get_ref().bytes().all(is_name) {
+        if !header::is_name(written.get_ref()) {
             self.reject(written.span(), "the name of a header", "");
             return None;
         }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rhai::{Dynamic, Map};
 
-use super::respond::is_header_name;
 use crate::backoff::{Backoff, RETRY};
+use crate::header;
 use crate::rate::RATES_MAX;
 use crate::script::current::{Throw, fail};
 use crate::script::handler::Options;
@@ -71,7 +71,7 @@ fn read(map: &Map, known: &[&str]) -> Result<Options, Throw> {
             "cors" => options.cors = Some(value.as_bool().map_err(|_| wrong("true or false"))?),
             "idempotency" => {
                 let header = text(value).map(|header| header.to_ascii_lowercase());
-                let header = header.filter(|header| is_header_name(header));
+                let header = header.filter(|header| header::is_name(header));
                 let wanted = "the name of a header such as \"idempotency-key\"";
                 options.idempotency = Some(header.ok_or_else(|| wrong(wanted))?.into());
             }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use rhai::{Blob, Dynamic, ImmutableString, Map, Module};
 
 use super::file::File;
+use crate::header;
 use crate::payload::Payload;
 use crate::script::builtins::ending::reserve;
 use crate::script::current::{Throw, fail};
@@ -189,7 +190,7 @@ fn headers(value: Dynamic) -> Result<Headers, Throw> {
     let mut headers = Vec::with_capacity(map.len());
     for (name, value) in map {
         let lower = name.to_ascii_lowercase();
-        if !is_header_name(&lower) {
+        if !header::is_name(&lower) {
             return Err(fail(&format!("`{}` cannot be the name of a header", name.escape_debug())));
         }
         if RESERVED.contains(&lower.as_str()) {
@@ -217,14 +218,6 @@ fn headers(value: Dynamic) -> Result<Headers, Throw> {
         }
     }
     Ok(headers)
-}
-
-/// A token of RFC 9110, section 5.6.2.
-pub(super) fn is_header_name(name: &str) -> bool {
-    !name.is_empty()
-        && name
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// RFC 9110, section 5.5, without the obsolete bytes past ASCII.

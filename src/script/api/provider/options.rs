@@ -5,9 +5,9 @@ use std::time::Duration;
 use rhai::{Dynamic, ImmutableString, Map};
 
 use super::json;
+use crate::header;
 use crate::script::api::multipart;
 use crate::script::api::options::unknown;
-use crate::script::api::respond::is_header_name;
 use crate::script::call::{CallBody, CallOptions};
 use crate::script::current::{Throw, fail};
 use crate::script::value;
@@ -123,7 +123,7 @@ fn headers(value: &Dynamic) -> Result<Vec<Header>, Throw> {
 
 fn header(name: &str, value: &Dynamic) -> Result<Header, Throw> {
     let name = name.to_ascii_lowercase();
-    if !is_header_name(&name) {
+    if !header::is_name(&name) {
         return Err(fail(&format!(
             "option `headers`: `{}` is no header name",
             name.escape_debug()
