@@ -35,6 +35,7 @@ fn counting() -> (String, Arc<Counts>) {
                         counts.all.fetch_add(1, Ordering::SeqCst);
                         let now = counts.now.fetch_add(1, Ordering::SeqCst) + 1;
                         counts.most.fetch_max(now, Ordering::SeqCst);
+                        // As long as a call takes, so that those under way meet.
                         std::thread::sleep(Duration::from_millis(5));
                         counts.now.fetch_sub(1, Ordering::SeqCst);
                         _ = stream

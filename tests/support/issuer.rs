@@ -184,6 +184,7 @@ fn answer(mut stream: TcpStream, state: &Mutex<(Publishes, usize)>) {
             return;
         }
         Publishes::Late(text) => {
+            // The case itself: an answer that takes so long.
             std::thread::sleep(Duration::from_millis(300));
             (200, String::new(), text)
         }

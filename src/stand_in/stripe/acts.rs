@@ -199,7 +199,7 @@ impl Stripe {
             let message = format!(
                 "This PaymentIntent's payment_method could not be confirmed because it has a status of {status}."
             );
-            return Err(Problem::bad(message, None).with_code("payment_intent_unexpected_state"));
+            return Err(Problem::unexpected_state(message));
         }
         if let Some(method) = given["payment_method"].as_str() {
             object["payment_method"] = method.into();
@@ -231,7 +231,7 @@ impl Stripe {
             let message = format!(
                 "This PaymentIntent could not be captured because it has a status of {status}."
             );
-            return Err(Problem::bad(message, None).with_code("payment_intent_unexpected_state"));
+            return Err(Problem::unexpected_state(message));
         }
         let asked = params::typed("amount", given["amount_to_capture"].clone()).as_i64();
         self.change(resource, id, "succeeded", context, |object| {
@@ -254,7 +254,7 @@ impl Stripe {
             let message = format!(
                 "You cannot cancel this PaymentIntent because it has a status of {status}."
             );
-            return Err(Problem::bad(message, None).with_code("payment_intent_unexpected_state"));
+            return Err(Problem::unexpected_state(message));
         }
         let seconds = context.seconds;
         self.change(resource, id, "canceled", context, |object| {
@@ -532,7 +532,7 @@ fn settle(object: &mut Value, context: &mut Context<'_>) -> Result<(), Problem> 
     let method = object["payment_method"].as_str().unwrap_or_default().to_owned();
     if method.is_empty() {
         let message = "You cannot confirm this PaymentIntent because it's missing a payment method. You can either update the PaymentIntent with a payment method and then confirm it again, or confirm it again directly with a payment method or ConfirmationToken.";
-        return Err(Problem::bad(message, None).with_code("payment_intent_unexpected_state"));
+        return Err(Problem::unexpected_state(message));
     }
     let declined = match method.as_str() {
         "pm_card_chargeDeclined" | "pm_card_visa_chargeDeclined" => Some("generic_decline"),

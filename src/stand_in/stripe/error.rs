@@ -36,6 +36,11 @@ impl Problem {
         Self { param: param.map(str::to_owned), ..problem }
     }
 
+    /// A payment intent that is past what was asked of it, or not there yet.
+    pub(super) fn unexpected_state(message: impl Into<String>) -> Self {
+        Self::bad(message, None).with_code("payment_intent_unexpected_state")
+    }
+
     pub(super) fn missing(param: &str) -> Self {
         Self::bad(format!("Missing required param: {param}."), Some(param))
             .with_code("parameter_missing")
